@@ -1,0 +1,54 @@
+# Forebay. `make` alone explains itself.
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check load lock clean
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+export PYTHONPATH := services:.
+# uv's settings of the lock files: hashes, no download host, all platforms from Python 3.11.
+COMPILE = .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
+
+help: ## Show this
+	@echo "Forebay: slow API calls accepted at once, digested at the rate the providers bear."
+	@echo
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "RabbitMQ and MongoDB come from FOREBAY_AMQP_URL and FOREBAY_MONGODB_URL, from Docker, or from this"
+	@echo "machine, in this order; FOREBAY_SERVERS=urls, docker or machine forces one."
+
+demo: ## The whole system, 500 requests at once, and how they are digested (ends by itself)
+	@scripts/setup.sh local
+	@$(PYTHON) -m forebay.local demo
+
+up: ## The whole system until Ctrl-C
+	@scripts/setup.sh local
+	@$(PYTHON) -m forebay.local up
+
+test: ## The whole test suite, on real servers, with coverage (ARGS=... goes to pytest)
+	@scripts/setup.sh dev
+	@$(PYTHON) -m forebay.local prepare
+	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered $(if $(ARGS),$(ARGS),--cov-fail-under=90)
+
+check: ## Style, types, import rules, unused code, ceilings, docs
+	@scripts/setup.sh dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/vulture services loadtest --min-confidence 80 --ignore-names exc_type,exc,traceback,kind,error,trace
+	$(PYTHON) -m pytest -q -p no:randomly tests/docs tests/unit/architecture
+
+load: ## 500 callers for a minute with locust; report in loadtest/results/ (ARGS=... goes to locust)
+	@scripts/setup.sh dev
+	@$(PYTHON) -m forebay.local load $(ARGS)
+
+lock: ## Write the lock files anew (ARGS="--upgrade" takes newer versions)
+	@scripts/setup.sh dev
+	$(COMPILE) $(ARGS) pyproject.toml --extra all --extra motor --group dev -o requirements/dev.txt
+	$(COMPILE) $(ARGS) pyproject.toml --extra all --group local -c requirements/dev.txt -o requirements/local.txt
+	$(COMPILE) $(ARGS) pyproject.toml --extra all -c requirements/dev.txt -o requirements/runtime.txt
+	printf 'hatchling\neditables\n' | $(COMPILE) $(ARGS) - -c requirements/dev.txt -o requirements/build.txt
+	echo uv | $(COMPILE) $(ARGS) - -o requirements/uv.txt
+
+clean: ## Remove what the commands above made, .venv too
+	rm -rf .venv .run .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

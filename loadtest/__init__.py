@@ -1,0 +1,1 @@
+"""Load scenes and the simulated outside world; never imported by the product."""

@@ -1,0 +1,79 @@
+"""The 500-caller scene as locust shows it: how fast jobs are accepted, and when they are done.
+
+    make load                                     # against the stack of `make up`, HTML report
+    locust -f loadtest/locustfile.py --host http://127.0.0.1:8080
+
+Each user submits a job, then waits for it by long-poll, then submits the next. Two rows a kind:
+`accept <kind>` is the 202 alone, `end to end <kind>` is from the request to the stored result. Keep
+them apart: the first is Forebay's promise, the second is mostly the provider's time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from itertools import count
+from typing import Any
+
+from locust import FastHttpUser, constant, events, task
+from locust.contrib.fasthttp import FastResponse
+
+WAIT_S = 20
+GIVE_UP_S = 120
+_numbers = count()
+
+
+class Caller(FastHttpUser):
+    """A caller who wants an answer and asks for the next one once it has it."""
+
+    wait_time = constant(0)
+
+    @task(1)
+    def search(self) -> None:
+        """A web search."""
+        self._submit_and_wait("search", {"query": f"hydro power {next(_numbers)}"})
+
+    @task(1)
+    def crawl(self) -> None:
+        """A page of the simulated site, or of the site in FOREBAY_LOAD_SITE."""
+        site = os.environ.get("FOREBAY_LOAD_SITE", "http://127.0.0.1:8090")
+        page = next(_numbers) % 200
+        self._submit_and_wait("crawl", {"url": f"{site}/pages/{page}"})
+
+    @task(1)
+    def llm(self) -> None:
+        """A short conversation."""
+        message = {"role": "user", "content": f"Tell me about dam number {next(_numbers)}."}
+        self._submit_and_wait("llm", {"model": "small", "messages": [message]})
+
+    def _submit_and_wait(self, kind: str, body: dict[str, Any]) -> None:
+        began = time.perf_counter()
+        with self.client.post(
+            f"/v1/{kind}", json=body, name=f"accept {kind}", catch_response=True
+        ) as answer:
+            if answer.status_code != 202:
+                answer.failure(f"answered {answer.status_code}, not 202")
+                return
+            job = answer.json()
+        state = self._wait(job["id"], began)
+        _report(kind, began, None if state == "succeeded" else f"ended as {state}")
+
+    def _wait(self, job_id: str, began: float) -> str:
+        while time.perf_counter() - began < GIVE_UP_S:
+            answer: FastResponse = self.client.get(
+                f"/v1/jobs/{job_id}?wait={WAIT_S}", name="long-poll"
+            )
+            if answer.status_code == 200 and answer.json()["done"]:
+                return str(answer.json()["state"])
+        return "not done in time"
+
+
+def _report(kind: str, began: float, error: str | None) -> None:
+    events.request.fire(  # type: ignore[no-untyped-call]
+        request_type="JOB",
+        name=f"end to end {kind}",
+        response_time=(time.perf_counter() - began) * 1000,
+        response_length=0,
+        exception=RuntimeError(error) if error else None,
+        context={},
+    )

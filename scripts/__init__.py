@@ -1,0 +1,1 @@
+"""Small tools for developers; each says at its top what it is for."""

@@ -1,0 +1,1 @@
+"""Who fetches the pages: this process, or a crawler API."""

@@ -1,0 +1,128 @@
+"""Keeping one lane consumed: a subscription, watched, and replaced when it is gone or deaf."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from forebay.broker.connection import Backoff, Link
+from forebay.broker.subscription import OnMessage, Subscription, Terms
+from forebay.broker.watchdog import Look, Verdict, Watchdog, WatchTiming
+from forebay.errors import BrokerUnavailable, TopologyMissing
+from forebay.telemetry.events import LogEvent
+from forebay.telemetry.logging import Logger
+
+
+class ConsumerDeaf(BrokerUnavailable):
+    """The consumer was rebuilt in vain: messages wait, slots are free, nothing is delivered."""
+
+
+class LaneKeeper:
+    """Keeps one lane consumed over whatever link it is given; lives as long as the consumer."""
+
+    def __init__(
+        self,
+        terms: Callable[[], Terms],
+        on_message: OnMessage,
+        timing: WatchTiming,
+        on_rebuild: Callable[[], None],
+        logger: Logger,
+    ) -> None:
+        self._terms = terms
+        self._on_message = on_message
+        self._timing = timing
+        self._on_rebuild = on_rebuild
+        self._logger = logger
+        self._watchdog = Watchdog(timing)
+        self._backoff = Backoff(timing.backoff_base_s, timing.backoff_cap_s)
+        self._received = 0
+        self._consumed_once = False
+        self._retired: set[Subscription] = set()
+        self._current: Subscription | None = None
+
+    @property
+    def consuming(self) -> bool:
+        """Whether the lane is being delivered to this process now."""
+        return self._current is not None and self._current.active
+
+    async def keep(self, link: Link) -> None:
+        """Keep the lane consumed over this link; ends by an error or by cancellation.
+
+        Raises `TopologyMissing` when the queue is not there and never was, `BrokerUnavailable`
+        when the link is of no use, `ConsumerDeaf` when a fresh process should try.
+        """
+        # Channels of an earlier link died with it.
+        self._retired.clear()
+        while True:
+            self._current = subscription = Subscription(self._terms(), self._on_message)
+            if await self._begin(subscription, link):
+                await self._watch(subscription)
+                self._received += subscription.received
+                await self._retire(subscription)
+            await asyncio.sleep(self._backoff.next())
+
+    async def _begin(self, subscription: Subscription, link: Link) -> bool:
+        try:
+            await subscription.begin(link)
+        except TopologyMissing as missing:
+            if not self._consumed_once:
+                raise
+            # It was there before: whoever deleted it may be about to make it again.
+            self._logger.warning(LogEvent.BROKER_LOST, error=str(missing))
+            return False
+        self._consumed_once = True
+        return True
+
+    async def _watch(self, subscription: Subscription) -> None:
+        """Return when the subscription is gone, or was ended because it was deaf."""
+        while True:
+            try:
+                async with asyncio.timeout(self._timing.look_every_s):
+                    await subscription.gone.wait()
+            except TimeoutError:
+                pass
+            else:
+                self._logger.warning(
+                    LogEvent.BROKER_LOST, queue=subscription.terms.queue, error="consumer ended"
+                )
+                return
+            match await self._look(subscription):
+                case Verdict.GIVE_UP:
+                    raise ConsumerDeaf(
+                        f"{subscription.terms.queue} has messages and delivers none, "
+                        f"{self._timing.rebuilds} new consumers did not help"
+                    )
+                case Verdict.REBUILD:
+                    self._on_rebuild()
+                    self._logger.error(LogEvent.CONSUMER_REBUILT, queue=subscription.terms.queue)
+                    await subscription.cancel()
+                    return
+                case Verdict.FINE:
+                    self._backoff.reset()
+
+    async def _look(self, subscription: Subscription) -> Verdict:
+        try:
+            waiting = await subscription.waiting()
+        except TopologyMissing:
+            # The channel ended over it: `gone` says the same at the next turn.
+            return Verdict.FINE
+        return self._watchdog.judge(
+            Look(
+                waiting=waiting,
+                free=subscription.terms.prefetch - subscription.held,
+                received=self._received + subscription.received,
+                at=asyncio.get_running_loop().time(),
+            )
+        )
+
+    async def _retire(self, subscription: Subscription) -> None:
+        """Keep the channel for what is held over it; close those over which nothing is held."""
+        self._retired.add(subscription)
+        for retired in [one for one in self._retired if one.held == 0]:
+            self._retired.discard(retired)
+            await retired.close()
+
+    async def stop(self) -> None:
+        """Receive nothing more."""
+        if self._current is not None:
+            await self._current.cancel()

@@ -1,0 +1,140 @@
+"""Broker and store in Docker containers, by the testcontainers library.
+
+FOREBAY_RABBITMQ_IMAGE and FOREBAY_MONGODB_IMAGE name the images. The library is synchronous and
+runs in a thread; it is imported only when a daemon is to be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from forebay.local.errors import LocalStackError
+from forebay.local.mongodb import initiate_replica_set
+from forebay.local.screen import Say
+
+if TYPE_CHECKING:
+    from testcontainers.core.container import DockerContainer
+
+RABBITMQ_IMAGE = "rabbitmq:4.1-management"
+MONGODB_IMAGE = "mongo:8.0"
+_USER = "forebay-admin"
+_AMQP, _MANAGEMENT, _MONGODB = 5672, 15672, 27017
+_READY_WITHIN_S = 120.0
+# The server reads this itself, so images without an entry point of their own work too.
+_PLUGINS = "rabbitmq_management,rabbitmq_prometheus"
+
+
+@dataclass(frozen=True, slots=True)
+class DockerServers:
+    """Where the containers answer; the URLs have passwords inside."""
+
+    amqp_url: str = field(repr=False)
+    management_url: str = field(repr=False)
+    mongodb_url: str
+
+
+def why_docker_is_out() -> str | None:
+    """None when a Docker daemon answers and the library is here, else why not in a few words."""
+    if "DOCKER_HOST" not in os.environ and not Path("/var/run/docker.sock").exists():
+        return "no Docker daemon answers"
+    try:
+        from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - optional
+    except ImportError:
+        return "the Python package testcontainers is not installed (requirements/dev.txt has it)"
+    try:
+        client = DockerClient(timeout=5).client
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except Exception as error:  # noqa: BLE001 - the client leaks requests', urllib3's and OS errors
+        return f"no Docker daemon answers ({type(error).__name__})"
+    return None
+
+
+@contextlib.asynccontextmanager
+async def docker_servers(speak: Say, environ: Mapping[str, str]) -> AsyncIterator[DockerServers]:
+    """Both containers, ready; raises `LocalStackError` when an image cannot be had or started."""
+    async with contextlib.AsyncExitStack() as stack:
+        password = secrets.token_urlsafe(18)
+        rabbitmq_image = environ.get("FOREBAY_RABBITMQ_IMAGE", RABBITMQ_IMAGE)
+        mongodb_image = environ.get("FOREBAY_MONGODB_IMAGE", MONGODB_IMAGE)
+        speak(f"Starting {rabbitmq_image} and {mongodb_image} in Docker ...")
+        rabbitmq = await stack.enter_async_context(_running(_rabbitmq(rabbitmq_image, password)))
+        mongodb = await stack.enter_async_context(_running(_mongodb(mongodb_image)))
+        amqp, management = _address(rabbitmq, _AMQP), _address(rabbitmq, _MANAGEMENT)
+        mongo = _address(mongodb, _MONGODB)
+        try:
+            async with asyncio.timeout(_READY_WITHIN_S):
+                await initiate_replica_set(mongo, member=f"127.0.0.1:{_MONGODB}")
+                await _management_answers(f"http://{management}", password)
+        except TimeoutError:
+            raise LocalStackError(
+                f"The containers were not ready within {_READY_WITHIN_S:.0f} s."
+            ) from None
+        yield DockerServers(
+            amqp_url=f"amqp://{_USER}:{password}@{amqp}/",
+            management_url=f"http://{_USER}:{password}@{management}",
+            # The set knows its member by the address inside the container: connect directly.
+            mongodb_url=f"mongodb://{mongo}/?directConnection=true",
+        )
+
+
+def _rabbitmq(image: str, password: str) -> DockerContainer:
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - optional
+
+    return (
+        DockerContainer(image)
+        .with_env("RABBITMQ_DEFAULT_USER", _USER)
+        .with_env("RABBITMQ_DEFAULT_PASS", password)
+        .with_env("RABBITMQ_ENABLED_PLUGINS", _PLUGINS)
+        .with_exposed_ports(_AMQP, _MANAGEMENT)
+    )
+
+
+def _mongodb(image: str) -> DockerContainer:
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - optional
+
+    command = "mongod --replSet forebay --bind_ip_all --wiredTigerCacheSizeGB 0.5"
+    return DockerContainer(image).with_exposed_ports(_MONGODB).with_command(command)
+
+
+@contextlib.asynccontextmanager
+async def _running(container: DockerContainer) -> AsyncIterator[DockerContainer]:
+    try:
+        await asyncio.to_thread(container.start)
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            await asyncio.to_thread(container.stop)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LocalStackError(f"Docker could not start {container.image}: {reason}") from error
+    try:
+        yield container
+    finally:
+        await asyncio.to_thread(container.stop)
+
+
+def _address(container: DockerContainer, port: int) -> str:
+    host = container.get_container_host_ip()
+    return f"{'127.0.0.1' if host == 'localhost' else host}:{container.get_exposed_port(port)}"
+
+
+async def _management_answers(url: str, password: str) -> None:
+    headers = {"Authorization": aiohttp.encode_basic_auth(_USER, password)}
+    timeout = aiohttp.ClientTimeout(total=2)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with session.get(f"{url}/api/health/checks/virtual-hosts") as answer:
+                    if answer.status == 200:
+                        return
+            await asyncio.sleep(0.2)

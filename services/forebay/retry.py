@@ -1,0 +1,79 @@
+"""When to try again: a pure decision, or None.
+
+Backoff is exponential, capped, with full jitter: the wait is uniform between 0 and
+`min(cap, base * 2^(attempt-1))`, which spreads a herd of failed calls best (Brooker, "Exponential
+Backoff And Jitter", AWS Architecture Blog, 2015). A provider's `Retry-After` is a floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from forebay.errors import JobError
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDecision:
+    """Try again `delay_s` seconds from now."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to wait between attempts, in seconds.
+
+    Attributes:
+        base_s: upper bound of the first wait.
+        cap_s: upper bound of any wait of our own choosing.
+        max_retry_after_s: a longer wish of the provider is cut to this.
+    """
+
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    max_retry_after_s: float = 86_400.0
+
+    def decide(
+        self, attempts: int, max_attempts: int, error: JobError, chance: float
+    ) -> RetryDecision | None:
+        """The next attempt, or None when there is none.
+
+        Args:
+            attempts: attempts made so far, at least 1.
+            max_attempts: attempts allowed in all.
+            error: how the last attempt ended.
+            chance: uniform in [0, 1), the jitter.
+        """
+        if not error.retryable or attempts >= max_attempts:
+            return None
+        # 2^30 s is past any cap; the bound keeps the power itself small.
+        backoff = chance * min(self.cap_s, self.base_s * 2.0 ** min(attempts - 1, 30))
+        if error.retry_after_s is None:
+            return RetryDecision(backoff)
+        # Jitter is added on top, so that all who were told "2 seconds" do not return together.
+        wish = min(max(error.retry_after_s, 0.0), self.max_retry_after_s)
+        return RetryDecision(wish + chance * min(self.base_s, self.cap_s))
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds to wait, from a `Retry-After` header (RFC 9110, 10.2.3); None when unreadable.
+
+    Args:
+        value: delay seconds or an HTTP date.
+        now: aware; a date in the past means 0.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        # More digits than this is not a wait anybody means; it would overflow a float's sense too.
+        return float(text) if len(text) <= 12 else None
+    try:
+        at = parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError):
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return max((at - now).total_seconds(), 0.0)

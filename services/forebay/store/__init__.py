@@ -1,0 +1,263 @@
+"""Where jobs live: the `JobStore` protocol and the values it speaks in.
+
+MongoDB holds the truth and the broker is disposable, so whatever a guarantee rests on is a
+single-document compare-and-set behind one of these methods. `mongo.py` is the real one, `memory.py`
+the shipped fake; tests/contract runs the same suite over both.
+
+Every method raises `StoreUnavailable` when the store does not answer in time; a write may then have
+happened or not, and every write here is safe to repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from forebay.errors import JobError
+from forebay.jobs import Attempt, Event, Job, JobKind, JobState, Lane, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class JobRef:
+    """What a message names: a job, its generation, and the queue it belongs to."""
+
+    id: str
+    generation: int
+    kind: JobKind
+    lane: Lane
+    attempts: int = 0
+    traceparent: str | None = None
+    queued_at: datetime | None = None
+    """Which stay in `queued` is meant; None where only the message is known."""
+
+    @classmethod
+    def of(cls, job: Job) -> JobRef:
+        """The reference of a job as it is now."""
+        return cls(
+            id=job.id,
+            generation=job.generation,
+            kind=job.kind,
+            lane=job.lane,
+            attempts=job.attempts,
+            traceparent=job.traceparent,
+            queued_at=job.queued_at,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """The job is durable: acknowledged by a majority, in the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTaken:
+    """The tenant used this idempotency key before; nothing was inserted for this job."""
+
+
+InsertResult = Inserted | KeyTaken
+
+
+class Refusal(StrEnum):
+    """Why a claim was refused. Each is a reason to settle the message: nothing is lost by it."""
+
+    UNKNOWN = "unknown"
+    """No such job (removed after its retention, or never stored)."""
+    STALE = "stale"
+    """A message of another generation."""
+    BUSY = "busy"
+    """Another worker holds a live lease."""
+    FINISHED = "finished"
+    """The job is terminal, or about to be (canceling)."""
+    NOT_DUE = "not_due"
+    """It waits for its `not_before`; the relay publishes it then."""
+    EXHAUSTED = "exhausted"
+    """No attempt is left, or the lease ran out of a call that must not be repeated; `rescue` fails
+    it."""
+    EXPIRED = "expired"
+    """`start_by` or `deadline` passed; `expire` ends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The caller may work on the job under `job.lease`; the attempt is already counted."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The caller may not work on the job."""
+
+    reason: Refusal
+
+
+class Renewal(StrEnum):
+    """What a renewal found."""
+
+    HELD = "held"
+    LOST = "lost"
+    """The lease is gone: stop the call, its result would not be written."""
+    CANCELING = "canceling"
+    """The lease is held, and the caller of the job wants it stopped."""
+
+
+ENDINGS = frozenset(
+    {
+        Event.SUCCEEDED,
+        Event.FAILED,
+        Event.RETRY_LATER,
+        Event.SNOOZED,
+        Event.HANDED_BACK,
+        Event.EXPIRED,
+        Event.CANCELED,
+    }
+)
+"""The events that end an attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How an attempt ends; applied under the lease's token, in one update.
+
+    `event` is one of `ENDINGS`. HANDED_BACK leaves `published_at` as it is, since the message goes
+    back to the broker; the others that wait make a new message necessary.
+    """
+
+    event: Event
+    attempt: Attempt
+    result: str | None = None
+    """JSON text, with SUCCEEDED only."""
+    error: JobError | None = None
+    usage: Usage | None = None
+    wait_s: float = 0.0
+    """With RETRY_LATER and SNOOZED: `not_before` is the store's now plus this."""
+    uncount: bool = False
+    """The call was not made: give the attempt back."""
+    dead_lettered: bool = False
+    """With FAILED: because the attempts ran out."""
+
+    def __post_init__(self) -> None:
+        """A job has a result if and only if it succeeded; raises `ValueError`."""
+        if self.event not in ENDINGS:
+            raise ValueError(f"'{self.event}' does not end an attempt")
+        if (self.event is Event.SUCCEEDED) != (self.result is not None):
+            raise ValueError("a result belongs to 'succeeded', and to it alone")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQuery:
+    """Which jobs to list; newest first. Empty filters match all."""
+
+    tenant: str
+    states: frozenset[JobState] = frozenset()
+    kinds: frozenset[JobKind] = frozenset()
+    limit: int = 50
+    before: str | None = None
+    """Only jobs with an id below this one: the cursor (ids sort by time)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rescue:
+    """A job whose lease ran out, and where it went."""
+
+    ref: JobRef
+    state: JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many jobs of a kind and lane are in a state, and the earliest `queued_at` of them."""
+
+    kind: JobKind
+    lane: Lane
+    state: JobState
+    count: int
+    oldest: datetime | None = None
+
+
+class JobStore(Protocol):
+    """The store of jobs. Limits of each promise are in the methods' docstrings."""
+
+    async def prepare(self) -> None:
+        """Create the indexes and prove the durability; raises `StoreUnfit`. Safe to repeat."""
+
+    async def ping(self) -> None:
+        """Return when the store can accept a write now."""
+
+    async def insert(self, jobs: Sequence[Job]) -> Sequence[InsertResult]:
+        """Store new jobs in one round trip, majority and journal; one result per job, in order.
+
+        A repeat with the same job ids is `Inserted` again: an unknown answer can be repeated.
+        Raises `Unstorable` when one of them cannot be written; others may then be stored or not.
+        """
+
+    async def get(self, tenant: str, job_id: str) -> Job | None:
+        """The job, a large result left out; None for another tenant's too. Reads its own writes."""
+
+    async def result(self, job: Job) -> str | None:
+        """The JSON text of a succeeded job's result, inline or stored beside it.
+
+        None when there is none, or its retention is over.
+        """
+
+    async def find_by_key(self, tenant: str, key: str) -> Job | None:
+        """The job of this tenant that used this idempotency key."""
+
+    async def list(self, query: JobQuery) -> Sequence[Job]:
+        """At most `query.limit` jobs, newest first, without input and result."""
+
+    async def finished(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Which of these jobs are terminal (or gone): one query for all waiting callers."""
+
+    async def claim(self, ref: JobRef, worker: str, lease_s: float) -> Claimed | Refused:
+        """Take the job if it may run now: count the attempt, give a fresh lease."""
+
+    async def renew(self, job_id: str, token: str, lease_s: float) -> Renewal:
+        """Extend the lease from the store's now."""
+
+    async def finish(self, job_id: str, token: str, ending: Ending) -> Job | None:
+        """End the attempt if the token still holds; the job after it, or None: nothing was written.
+
+        A repeat of the same ending under the same token returns the job too: an unknown answer can
+        be repeated. Raises `IllegalTransition` when the token holds but the job's state does not
+        allow the event (RETRY_LATER when canceling, or without an attempt left), and `Unstorable`.
+        """
+
+    async def mark_published(self, refs: Sequence[JobRef]) -> None:
+        """The broker confirmed a message for each of these queued jobs.
+
+        A job that is not in that same stay in `queued` any more is left alone, so that a late
+        confirm never hides a job from the relay.
+        """
+
+    async def unpublished(self, older_than_s: float, limit: int) -> Sequence[JobRef]:
+        """Queued jobs without a confirmed message, queued at least that long ago, oldest first.
+
+        `queued_at` of a new job is its submitter's time: one as far in the future is taken too, or
+        a fast clock would hide its jobs.
+        """
+
+    async def queue_due(self, limit: int) -> Sequence[JobRef]:
+        """Queue scheduled and retrying jobs whose `not_before` has come; the ones to publish.
+
+        Two callers at once never get the same job. One whose caller dies is then `unpublished`.
+        """
+
+    async def rescue(self, limit: int) -> Sequence[Rescue]:
+        """Take back jobs whose lease ran out, by the store's clock.
+
+        Queued again; failed when no attempt is left or `on_unknown` says so; canceled when that
+        was asked.
+        """
+
+    async def expire(self, limit: int) -> int:
+        """Expire waiting jobs whose `start_by` or `deadline` passed; how many."""
+
+    async def backlog(self) -> Sequence[Backlog]:
+        """Counts by kind, lane and state of all jobs that are not terminal."""
+
+    async def close(self) -> None:
+        """Give the connections back."""

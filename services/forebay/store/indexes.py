@@ -1,0 +1,118 @@
+"""The indexes, as data. Each names the query that needs it; every one is paid for on every write.
+
+Partial indexes keep what is over out of the way: a terminal job is in the first three only, so the
+loops cost the same at a thousand records and at ten million. MongoDB 6.0 or newer is needed (`$in`
+in a partial filter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from forebay.jobs import TERMINAL, JobState
+from forebay.store import updates
+
+JOBS = "jobs"
+RESULTS = "results"
+
+ACTIVE = sorted(state.value for state in JobState if state not in TERMINAL)
+# The planner takes a partial index for `$in` only when the query names the very same states.
+WAITING = sorted(state.value for state in updates.WAITING)
+_A_TIME = {"$type": "date"}
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One index of a collection."""
+
+    collection: str
+    name: str
+    keys: tuple[tuple[str, int], ...]
+    needed_by: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def model(self) -> IndexModel:
+        """As the driver takes it."""
+        return IndexModel(list(self.keys), name=self.name, **self.options)
+
+
+INDEXES = (
+    Index(
+        JOBS,
+        "idempotency",
+        (("tenant", ASCENDING), ("idempotency.key", ASCENDING)),
+        "insert: the same key is the same job; find_by_key",
+        {"unique": True, "partialFilterExpression": {"idempotency.key": {"$type": "string"}}},
+    ),
+    Index(
+        JOBS,
+        "newest",
+        (("tenant", ASCENDING), ("_id", DESCENDING)),
+        "list: one tenant's jobs, newest first, from a cursor",
+    ),
+    Index(
+        JOBS,
+        "retention",
+        (("expires_at", ASCENDING),),
+        "the server's TTL monitor removes what is past its retention",
+        {"expireAfterSeconds": 0, "sparse": True},
+    ),
+    Index(
+        JOBS,
+        "unpublished",
+        (("queued_at", ASCENDING),),
+        "unpublished: queued jobs without a confirmed message, oldest first",
+        {"partialFilterExpression": {"state": JobState.QUEUED.value, "published_at": None}},
+    ),
+    Index(
+        JOBS,
+        "due",
+        (("not_before", ASCENDING),),
+        "queue_due: what waits for its time, first due first",
+        {"partialFilterExpression": {"not_before": _A_TIME}},
+    ),
+    Index(
+        JOBS,
+        "leases",
+        (("lease.until", ASCENDING),),
+        "rescue: leases, first to run out first",
+        {"partialFilterExpression": {"lease.until": _A_TIME}},
+    ),
+    Index(
+        JOBS,
+        "start_by",
+        (("start_by", ASCENDING),),
+        "expire: jobs that must have started by a time",
+        {"partialFilterExpression": {"start_by": _A_TIME, "state": {"$in": WAITING}}},
+    ),
+    Index(
+        JOBS,
+        "deadline",
+        (("deadline", ASCENDING),),
+        "expire: jobs that must have finished by a time",
+        {"partialFilterExpression": {"deadline": _A_TIME, "state": {"$in": WAITING}}},
+    ),
+    Index(
+        JOBS,
+        "backlog",
+        (("state", ASCENDING), ("kind", ASCENDING), ("lane", ASCENDING), ("queued_at", ASCENDING)),
+        "backlog: counted from the index alone, no document is read",
+        {"partialFilterExpression": {"state": {"$in": ACTIVE}}},
+    ),
+    Index(
+        RESULTS,
+        "retention",
+        (("expires_at", ASCENDING),),
+        "the server's TTL monitor removes large results with their jobs",
+        {"expireAfterSeconds": 0},
+    ),
+)
+
+
+def models(collection: str) -> list[IndexModel]:
+    """The indexes of one collection, as the driver takes them."""
+    return [index.model() for index in INDEXES if index.collection == collection]

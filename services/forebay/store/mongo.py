@@ -1,0 +1,357 @@
+"""The store on MongoDB: the only queries there are.
+
+What each query asks and writes is in `updates.py`; this file says when, and what the answer means.
+Every write is one document's compare-and-set or a set of them, and safe to repeat.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+from pymongo import DESCENDING, ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError
+
+from forebay.errors import JobError, StoreUnavailable
+from forebay.jobs import Job, JobKind, JobState, Lane, expiry_error
+from forebay.settings import StoreSettings
+from forebay.store import (
+    Backlog,
+    Claimed,
+    Ending,
+    Inserted,
+    InsertResult,
+    JobQuery,
+    JobRef,
+    KeyTaken,
+    Refusal,
+    Refused,
+    Renewal,
+    Rescue,
+    updates,
+)
+from forebay.store.client import Connection, connect
+from forebay.store.documents import Document, from_document, to_document, utf8
+from forebay.store.fitness import prove_durable, prove_fit
+from forebay.store.indexes import ACTIVE, JOBS, RESULTS, models
+from forebay.store.refusals import refusal
+from forebay.store.results import INLINE_BYTES, LargeResults
+
+_DUPLICATE = 11000
+_CLAIM_TRIES = 3
+_PREPARE_S = 60.0
+"""An index on a large collection takes its time to build."""
+
+_REF_FIELDS = dict.fromkeys(
+    ("generation", "kind", "lane", "attempts", "traceparent", "queued_at", "state"), 1
+)
+_WITHOUT_TEXT = {"input": 0, "result": 0}
+
+
+@asynccontextmanager
+async def open_store(settings: StoreSettings) -> AsyncIterator[MongoJobStore]:
+    """The store as the settings say, closed at the end. Nothing is sent before the first call."""
+    connection = connect(settings)
+    try:
+        yield MongoJobStore(connection)
+    finally:
+        await connection.close()
+
+
+class MongoJobStore:
+    """`JobStore` on a MongoDB replica set, by either driver."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._jobs = connection.collection(JOBS)
+        self._large = LargeResults(connection)
+
+    async def prepare(self) -> None:
+        """See `JobStore.prepare`."""
+        async with self._connection.calling():
+            await prove_fit(self._connection)
+        async with self._connection.calling(_PREPARE_S):
+            await prove_durable(self._connection)
+            for name in (JOBS, RESULTS):
+                await self._connection.collection(name).create_indexes(models(name))
+
+    async def ping(self) -> None:
+        """See `JobStore.ping`."""
+        async with self._connection.calling():
+            hello = await self._connection.client.admin.command("hello")
+        if not hello.get("isWritablePrimary"):
+            raise StoreUnavailable("MongoDB has no primary now")
+
+    async def insert(self, jobs: Sequence[Job]) -> Sequence[InsertResult]:
+        """See `JobStore.insert`."""
+        if not jobs:
+            return []
+        duplicates: list[Document] = []
+        async with self._connection.calling():
+            try:
+                await self._jobs.insert_many([to_document(job) for job in jobs], ordered=False)
+            except BulkWriteError as partly:
+                duplicates = _duplicates(partly)
+        taken = await self._taken_by_others([jobs[error["index"]] for error in duplicates])
+        return [KeyTaken() if job.id in taken else Inserted() for job in jobs]
+
+    async def get(self, tenant: str, job_id: str) -> Job | None:
+        """See `JobStore.get`."""
+        return await self._one({"tenant": tenant, "_id": job_id})
+
+    async def result(self, job: Job) -> str | None:
+        """See `JobStore.result`."""
+        return job.result if job.result is not None else await self._large.read(job)
+
+    async def find_by_key(self, tenant: str, key: str) -> Job | None:
+        """See `JobStore.find_by_key`."""
+        # `$type` says what the partial index is about; without it the planner will not use it.
+        condition = {"tenant": tenant, "idempotency.key": {"$eq": key, "$type": "string"}}
+        return await self._one(condition)
+
+    async def list(self, query: JobQuery) -> Sequence[Job]:
+        """See `JobStore.list`."""
+        condition: Document = {"tenant": query.tenant}
+        if query.states:
+            condition |= updates.in_states(query.states)
+        if query.kinds:
+            condition["kind"] = {"$in": sorted(query.kinds)}
+        if query.before is not None:
+            condition["_id"] = {"$lt": query.before}
+        found = self._jobs.find(condition, _WITHOUT_TEXT).sort("_id", DESCENDING)
+        async with self._connection.calling():
+            documents = await found.limit(query.limit).to_list(None)
+        return [from_document(document) for document in documents]
+
+    async def finished(self, job_ids: Collection[str]) -> frozenset[str]:
+        """See `JobStore.finished`."""
+        if not job_ids:
+            return frozenset()
+        condition = {"_id": {"$in": [*job_ids]}, "state": {"$in": ACTIVE}}
+        async with self._connection.calling():
+            active = await self._jobs.find(condition, {"_id": 1}).to_list(None)
+        return frozenset(job_ids) - {document["_id"] for document in active}
+
+    async def claim(self, ref: JobRef, worker: str, lease_s: float) -> Claimed | Refused:
+        """See `JobStore.claim`."""
+        pipeline = updates.claim(secrets.token_hex(16), worker, lease_s)
+        # More than once only when the reason against it went away before it could be read.
+        for _ in range(_CLAIM_TRIES):
+            claimed = await self._swap(updates.claimable(ref), pipeline)
+            if claimed is not None:
+                return Claimed(claimed)
+            reason = await self._reason_against(ref)
+            if reason is not None:
+                return Refused(reason)
+        return Refused(Refusal.BUSY)
+
+    async def renew(self, job_id: str, token: str, lease_s: float) -> Renewal:
+        """See `JobStore.renew`."""
+        async with self._connection.calling():
+            document = await self._jobs.find_one_and_update(
+                updates.held(job_id, token), updates.renew(lease_s), projection={"state": 1}
+            )
+        if document is None:
+            return Renewal.LOST
+        canceling = document["state"] == JobState.CANCELING
+        return Renewal.CANCELING if canceling else Renewal.HELD
+
+    async def finish(self, job_id: str, token: str, ending: Ending) -> Job | None:
+        """See `JobStore.finish`."""
+        data = utf8(ending.result or "")
+        if len(data) > INLINE_BYTES:
+            return await self._finish_large(job_id, token, ending, data)
+        condition = updates.endable(job_id, token, ending)
+        ended = await self._swap(condition, updates.end(token, ending))
+        if ended is None:
+            return await self._after_missed_end(job_id, token, ending)
+        return ended
+
+    async def mark_published(self, refs: Sequence[JobRef]) -> None:
+        """See `JobStore.mark_published`."""
+        if refs:
+            marks = [UpdateOne(updates.awaiting_confirm(r), updates.published()) for r in refs]
+            async with self._connection.calling():
+                await self._jobs.bulk_write(marks, ordered=False)
+
+    async def unpublished(self, older_than_s: float, limit: int) -> Sequence[JobRef]:
+        """See `JobStore.unpublished`."""
+        found = self._jobs.find(updates.unpublished(older_than_s), _REF_FIELDS)
+        async with self._connection.calling():
+            documents = await found.sort("queued_at").limit(limit).to_list(None)
+        return [_ref(document) for document in documents]
+
+    async def queue_due(self, limit: int) -> Sequence[JobRef]:
+        """See `JobStore.queue_due`."""
+        turn = secrets.token_hex(16)
+        moved = await self._move(updates.due(), "not_before", limit, turn, updates.queue(turn))
+        return [_ref(document) for document in moved]
+
+    async def rescue(self, limit: int) -> Sequence[Rescue]:
+        """See `JobStore.rescue`."""
+        turn = secrets.token_hex(16)
+        moved = await self._move(updates.lapsed(), "lease.until", limit, turn, updates.rescue(turn))
+        return [Rescue(_ref(document), JobState(document["state"])) for document in moved]
+
+    async def expire(self, limit: int) -> int:
+        """See `JobStore.expire`."""
+        async with self._connection.calling():
+            found = self._jobs.find(updates.overdue(), _WITHOUT_TEXT).limit(limit)
+            documents = await found.to_list(None)
+        by_error: dict[JobError, list[str]] = defaultdict(list)
+        for document in documents:
+            by_error[expiry_error(from_document(document))].append(document["_id"])
+        expired = 0
+        for error, ids in by_error.items():
+            async with self._connection.calling():
+                done = await self._jobs.update_many(
+                    {"_id": {"$in": ids}, **updates.overdue()}, updates.expire(error)
+                )
+            expired += done.modified_count
+        return expired
+
+    async def backlog(self) -> Sequence[Backlog]:
+        """See `JobStore.backlog`."""
+        key = {"kind": "$kind", "lane": "$lane", "state": "$state"}
+        counted = {"_id": key, "count": {"$sum": 1}, "oldest": {"$min": "$queued_at"}}
+        pipeline: list[Document] = [{"$match": {"state": {"$in": ACTIVE}}}, {"$group": counted}]
+        async with self._connection.calling():
+            groups = await self._connection.aggregate(self._jobs, pipeline, hint="backlog")
+        return [_backlog(group) for group in groups]
+
+    async def close(self) -> None:
+        """See `JobStore.close`."""
+        await self._connection.close()
+
+    async def _one(self, condition: Document) -> Job | None:
+        async with self._connection.calling():
+            document = await self._jobs.find_one(condition)
+        return None if document is None else from_document(document)
+
+    async def _swap(self, condition: Document, pipeline: updates.Pipeline) -> Job | None:
+        """Compare and set one document; the job after it, or None when the condition missed."""
+        async with self._connection.calling():
+            document = await self._jobs.find_one_and_update(
+                condition, pipeline, return_document=ReturnDocument.AFTER
+            )
+        return None if document is None else from_document(document)
+
+    async def _taken_by_others(self, jobs: Sequence[Job]) -> frozenset[str]:
+        """Of jobs refused as duplicates, those whose key belongs to another job.
+
+        The rest are there already under their own id: a repeat after an unknown answer.
+        """
+        if not jobs:
+            return frozenset()
+        async with self._connection.calling():
+            found = self._jobs.find({"_id": {"$in": [job.id for job in jobs]}}, {"_id": 1})
+            there = {document["_id"] for document in await found.to_list(None)}
+        return frozenset(job.id for job in jobs) - there
+
+    async def _reason_against(self, ref: JobRef) -> Refusal | None:
+        pipeline: list[Document] = [
+            {"$match": {"_id": ref.id}},
+            {"$project": _WITHOUT_TEXT},
+            {"$set": {"now": updates.NOW}},
+        ]
+        async with self._connection.calling():
+            found = await self._connection.aggregate(self._jobs, pipeline)
+        if not found:
+            return Refusal.UNKNOWN
+        return refusal(from_document(found[0]), ref.generation, found[0]["now"])
+
+    async def _finish_large(
+        self, job_id: str, token: str, ending: Ending, data: bytes
+    ) -> Job | None:
+        until = await self._retention_if_endable(job_id, token, ending)
+        if until is None:
+            return await self._after_missed_end(job_id, token, ending)
+        ref = await self._large.write(job_id, token, data, until)
+        condition = updates.endable(job_id, token, ending)
+        ended = await self._swap(condition, updates.end(token, ending, ref))
+        if ended is not None:
+            return ended
+        after = await self._after_missed_end(job_id, token, ending)
+        if after is None:
+            await self._large.remove(job_id, ref)
+        return after
+
+    async def _retention_if_endable(
+        self, job_id: str, token: str, ending: Ending
+    ) -> datetime | None:
+        """When the job would be removed if it ended now; None when this token cannot end it."""
+        pipeline: list[Document] = [
+            {"$match": updates.endable(job_id, token, ending)},
+            {"$project": {"result_ttl_s": 1, "now": updates.NOW}},
+        ]
+        async with self._connection.calling():
+            found = await self._connection.aggregate(self._jobs, pipeline)
+        if not found:
+            return None
+        now: datetime = found[0]["now"]
+        return now + timedelta(seconds=found[0]["result_ttl_s"])
+
+    async def _after_missed_end(self, job_id: str, token: str, ending: Ending) -> Job | None:
+        """What a missed ending means: done before (the job), lost (None), or not allowed."""
+        async with self._connection.calling():
+            document = await self._jobs.find_one({"_id": job_id})
+        if document is None:
+            return None
+        if document.get("last_token") == token:
+            return from_document(document)
+        job = from_document(document)
+        if job.lease is not None and job.lease.token == token:
+            updates.check_endable(job, ending)
+        return None
+
+    async def _move(
+        self, condition: Document, order: str, limit: int, turn: str, pipeline: updates.Pipeline
+    ) -> Sequence[Document]:
+        """Move the first `limit` that meet the condition; those that this very turn moved.
+
+        The condition stands in the update again, so of two loops at once each job goes to one.
+        """
+        async with self._connection.calling():
+            found = self._jobs.find(condition, {"_id": 1}).sort(order).limit(limit)
+            ids = [document["_id"] for document in await found.to_list(None)]
+        if not ids:
+            return []
+        chosen = {"_id": {"$in": ids}}
+        async with self._connection.calling():
+            await self._jobs.update_many({**chosen, **condition}, pipeline)
+            return await self._jobs.find({**chosen, "turn": turn}, _REF_FIELDS).to_list(None)
+
+
+def _duplicates(partly: BulkWriteError) -> list[Document]:
+    """The duplicates of a bulk insert; any other failure is raised again."""
+    errors: list[Document] = partly.details.get("writeErrors", [])
+    only_duplicates = all(error["code"] == _DUPLICATE for error in errors)
+    if partly.details.get("writeConcernErrors") or not only_duplicates:
+        raise partly
+    return errors
+
+
+def _ref(document: Document) -> JobRef:
+    return JobRef(
+        id=document["_id"],
+        generation=document["generation"],
+        kind=JobKind(document["kind"]),
+        lane=Lane(document["lane"]),
+        attempts=document["attempts"],
+        traceparent=document.get("traceparent"),
+        queued_at=document.get("queued_at"),
+    )
+
+
+def _backlog(group: Document) -> Backlog:
+    key = group["_id"]
+    return Backlog(
+        kind=JobKind(key["kind"]),
+        lane=Lane(key["lane"]),
+        state=JobState(key["state"]),
+        count=group["count"],
+        oldest=group["oldest"],
+    )

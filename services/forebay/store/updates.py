@@ -1,0 +1,360 @@
+"""The filters and update pipelines of the job document: pure, so each can be read and tested alone.
+
+Theory of operation. A job moves by single-document compare-and-set: the filter says what must be
+true, the pipeline what follows, and the server does both at once. Two rules hold everywhere:
+
+- Time is the server's, `$$NOW`, in filters and pipelines alike. No clock of ours is ever compared
+  with a stored time, so a skewed pod frees no live lease.
+- A pipeline would take a string that begins with `$` for a field's name. Whatever is not ours word
+  for word is therefore wrapped in `$literal`.
+
+Which states an event starts from is read off `TRANSITIONS`, never written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from forebay.errors import ErrorCode, IllegalTransition, JobError
+from forebay.jobs import (
+    TRANSITIONS,
+    Event,
+    Job,
+    JobState,
+    OnUnknown,
+    ResultRef,
+    sources,
+    transition,
+)
+from forebay.store import Ending, JobRef
+from forebay.store.documents import (
+    Document,
+    attempt_document,
+    error_document,
+    usage_document,
+)
+
+Pipeline = list[Document]
+
+NOW = "$$NOW"
+_FAR = datetime(9999, 1, 1, tzinfo=UTC)
+
+MOST_HISTORY = 200
+"""Attempts kept on a job, the latest. Only snoozes can bring it there: they are not counted, and a
+provider closed for days would otherwise grow the document to its limit."""
+
+CLAIMABLE = sources(Event.CLAIMED, JobState.RUNNING)
+LAPSABLE = frozenset(
+    state for state, steps in TRANSITIONS.items() if steps.get(Event.LEASE_LOST) in CLAIMABLE
+)
+"""A lapsed lease here means the job is as good as queued: a claim may take it at once."""
+LEASED = frozenset(state for state, steps in TRANSITIONS.items() if Event.LEASE_LOST in steps)
+WAITING = sources(Event.EXPIRED, JobState.EXPIRED) - LEASED
+DUE_FROM = sources(Event.DUE, JobState.QUEUED)
+
+EXHAUSTED = JobError(
+    ErrorCode.ATTEMPTS_EXHAUSTED,
+    "Every allowed attempt was lost with its worker; submit the job again when workers are stable.",
+    retryable=True,
+)
+UNKNOWN_OUTCOME = JobError(
+    ErrorCode.OUTCOME_UNKNOWN,
+    "The worker was lost during the call and the job forbids a second one; ask the provider "
+    "whether the first took effect.",
+)
+CANCELED = JobError(ErrorCode.CANCELED, "The caller canceled the job.")
+
+
+def claimable(ref: JobRef) -> Document:
+    """The filter of a claim: the job may run now, and an attempt is left."""
+    waits = _both(_is_in(CLAIMABLE), _or(_not_in({JobState.RETRYING}), _has_come("not_before")))
+    lapsed = _both(
+        _is_in(LAPSABLE),
+        _has_passed("lease.until"),
+        {"$eq": ["$on_unknown", OnUnknown.RETRY.value]},
+    )
+    return {
+        "_id": ref.id,
+        "generation": ref.generation,
+        **in_states(CLAIMABLE | LAPSABLE),
+        "$expr": _both(
+            _or(waits, lapsed), {"$lt": ["$attempts", "$max_attempts"]}, _not(_out_of_time())
+        ),
+    }
+
+
+def claim(token: str, worker: str, lease_s: float) -> Pipeline:
+    """Count the attempt and give a fresh lease; an attempt that was lost is written down first."""
+    return [
+        {
+            "$set": {
+                "history": {"$cond": [_is_in(LEASED), _with_attempt(_LOST), "$history"]},
+                "attempts": {"$add": ["$attempts", 1]},
+                "state": JobState.RUNNING.value,
+                "lease": {
+                    "token": _literal(token),
+                    "worker": _literal(worker),
+                    "until": _in(lease_s),
+                },
+                "started_at": NOW,
+            }
+        },
+        {"$unset": ["not_before"]},
+    ]
+
+
+def held(job_id: str, token: str, states: Collection[JobState] = LEASED) -> Document:
+    """The filter of whoever holds the lease."""
+    return {"_id": job_id, "lease.token": token, **in_states(states)}
+
+
+def renew(lease_s: float) -> Pipeline:
+    """Extend the lease from the server's now."""
+    return [{"$set": {"lease.until": _in(lease_s)}}]
+
+
+def endable(job_id: str, token: str, ending: Ending) -> Document:
+    """The filter of an ending: the token holds, and the table allows the event."""
+    condition = held(job_id, token, sources(ending.event, destination(ending.event)))
+    if spends_last_attempt(ending):
+        condition["$expr"] = {"$lt": ["$attempts", "$max_attempts"]}
+    return condition
+
+
+def spends_last_attempt(ending: Ending) -> bool:
+    """Whether the ending needs another attempt to be left: a wait for one that never comes."""
+    return ending.event is Event.RETRY_LATER and not ending.uncount
+
+
+def check_endable(job: Job, ending: Ending) -> None:
+    """Raise `IllegalTransition` when the job's state does not allow the ending."""
+    transition(job.state, ending.event)
+    if spends_last_attempt(ending) and job.attempts >= job.max_attempts:
+        raise IllegalTransition(f"{job.id} has no attempt left to wait for")
+
+
+def destination(event: Event) -> JobState:
+    """The state an ending leads to; each leads to one only."""
+    (target,) = {steps[event] for steps in TRANSITIONS.values() if event in steps}
+    return target
+
+
+def end(token: str, ending: Ending, result_ref: ResultRef | None = None) -> Pipeline:
+    """End the attempt: the new state, the record, the result or its pointer, all at once."""
+    target = destination(ending.event)
+    fields: Document = {
+        "state": target.value,
+        "last_token": _literal(token),
+        "history": _with_attempt(_literal(attempt_document(ending.attempt))),
+        "dead_lettered": ending.dead_lettered,
+    }
+    gone = ["lease"]
+    if ending.uncount:
+        fields["attempts"] = {"$max": [{"$subtract": ["$attempts", 1]}, 0]}
+    if ending.usage is not None:
+        fields["usage"] = _literal(usage_document(ending.usage))
+    if ending.error is not None and target is not JobState.SUCCEEDED:
+        fields["error"] = _literal(error_document(ending.error))
+    if target.terminal:
+        fields |= _TERMINAL
+    elif target is JobState.QUEUED:
+        fields["queued_at"] = NOW
+    else:
+        fields["not_before"] = _in(ending.wait_s)
+        gone.append("published_at")
+    if target is JobState.SUCCEEDED:
+        gone += ["error", "result" if result_ref else "result_ref"]
+        fields |= _result_fields(ending.result, result_ref)
+    return [{"$set": fields}, {"$unset": gone}]
+
+
+def due() -> Document:
+    """The filter of what waits for a time that has come."""
+    return {**in_states(DUE_FROM), **passed("not_before")}
+
+
+def queue(turn: str) -> Pipeline:
+    """Queue it, under the mark of the loop's turn that did so."""
+    return [
+        {"$set": {"state": JobState.QUEUED.value, "queued_at": NOW, "turn": _literal(turn)}},
+        {"$unset": ["not_before", "published_at"]},
+    ]
+
+
+def unpublished(older_than_s: float) -> Document:
+    """The filter of queued jobs without a confirmed message."""
+    age = {"$abs": {"$subtract": [NOW, "$queued_at"]}}
+    return {
+        "state": JobState.QUEUED.value,
+        "published_at": None,
+        "$expr": {"$gte": [age, _ms(older_than_s)]},
+    }
+
+
+def awaiting_confirm(ref: JobRef) -> Document:
+    """The filter of the very stay in `queued` that a message was published for."""
+    stay = {} if ref.queued_at is None else {"queued_at": ref.queued_at}
+    return {
+        "_id": ref.id,
+        "generation": ref.generation,
+        "attempts": ref.attempts,
+        "state": JobState.QUEUED.value,
+        **stay,
+    }
+
+
+def published() -> Pipeline:
+    """The broker confirmed it."""
+    return [{"$set": {"published_at": NOW}}]
+
+
+def lapsed() -> Document:
+    """The filter of leases that ran out, by the server's clock alone, never by a job's age."""
+    return {**in_states(LEASED), **passed("lease.until")}
+
+
+def rescue(turn: str) -> Pipeline:
+    """Take the job back: queued again, or at its end; the lost attempt is written down."""
+    spent = {"$gte": ["$attempts", "$max_attempts"]}
+    unrepeatable = {"$eq": ["$on_unknown", OnUnknown.FAIL.value]}
+    asked_to_stop = _not(_is_in(LAPSABLE))
+    again = _not(_or(spent, unrepeatable, asked_to_stop))
+    errors = [
+        (asked_to_stop, CANCELED, JobState.CANCELED),
+        (spent, EXHAUSTED, JobState.FAILED),
+        (unrepeatable, UNKNOWN_OUTCOME, JobState.FAILED),
+    ]
+    return [
+        {
+            "$set": {
+                "state": _switch([(c, s.value) for c, _, s in errors], JobState.QUEUED.value),
+                "error": _switch(
+                    [(c, _literal(error_document(e))) for c, e, _ in errors], "$error"
+                ),
+                "dead_lettered": _both(spent, _not(asked_to_stop)),
+                "history": _with_attempt(_LOST),
+                "queued_at": {"$cond": [again, NOW, "$queued_at"]},
+                "turn": _literal(turn),
+                **{n: {"$cond": [again, "$$REMOVE", v]} for n, v in _TERMINAL.items()},
+            }
+        },
+        {"$unset": ["lease", "published_at"]},
+    ]
+
+
+def overdue() -> Document:
+    """The filter of waiting jobs that ran out of time; each branch has its own index."""
+    states = in_states(WAITING)
+    return {
+        "$or": [
+            {**states, "attempts": 0, **passed("start_by")},
+            {**states, **passed("deadline")},
+        ]
+    }
+
+
+def expire(error: JobError) -> Pipeline:
+    """End it, saying which limit passed."""
+    fields = {"state": JobState.EXPIRED.value, "error": _literal(error_document(error))}
+    return [{"$set": {**fields, **_TERMINAL}}, {"$unset": ["not_before"]}]
+
+
+def in_states(states: Collection[JobState]) -> Document:
+    """The filter of these states."""
+    return {"state": {"$in": _values(states)}}
+
+
+def passed(field: str) -> Document:
+    """The filter of a time that is set and has come; MongoDB can use an index for it."""
+    return {field: {"$type": "date"}, "$expr": {"$lte": [f"${field}", NOW]}}
+
+
+_TERMINAL: Document = {
+    "finished_at": NOW,
+    "expires_at": {"$add": [NOW, {"$multiply": ["$result_ttl_s", 1000]}]},
+}
+
+_LOST: Document = {
+    "n": "$attempts",
+    "generation": "$generation",
+    "outcome": "lease_lost",
+    "worker": "$lease.worker",
+    "started_at": "$started_at",
+    "finished_at": NOW,
+    "queue_wait_ms": {
+        "$max": [0, {"$subtract": ["$started_at", {"$ifNull": ["$queued_at", "$started_at"]}]}]
+    },
+    "provider_ms": 0,
+}
+"""The record of an attempt that nobody ended: what its worker did is not known."""
+
+
+def _result_fields(result: str | None, ref: ResultRef | None) -> Document:
+    if ref is None:
+        return {"result": _literal(result)}
+    pointer = {"token": ref.token, "chunks": ref.chunks, "bytes": ref.bytes}
+    return {"result_ref": _literal(pointer)}
+
+
+def _with_attempt(record: Document) -> Document:
+    return {"$slice": [{"$concatArrays": ["$history", [record]]}, -MOST_HISTORY]}
+
+
+def _out_of_time() -> Document:
+    never_ran = {"$eq": ["$attempts", 0]}
+    return _or(_both(never_ran, _has_passed("start_by")), _has_passed("deadline"))
+
+
+def _has_passed(field: str) -> Document:
+    return {"$lte": [{"$ifNull": [f"${field}", _FAR]}, NOW]}
+
+
+def _has_come(field: str) -> Document:
+    return {"$lte": [{"$ifNull": [f"${field}", NOW]}, NOW]}
+
+
+def _is_in(states: Collection[JobState]) -> Document:
+    return {"$in": ["$state", _values(states)]}
+
+
+def _not_in(states: Collection[JobState]) -> Document:
+    return _not(_is_in(states))
+
+
+def _values(states: Iterable[JobState]) -> list[str]:
+    return sorted(state.value for state in states)
+
+
+def _both(*conditions: Document) -> Document:
+    return {"$and": list(conditions)}
+
+
+def _or(*conditions: Document) -> Document:
+    return {"$or": list(conditions)}
+
+
+def _not(condition: Document) -> Document:
+    return {"$not": [condition]}
+
+
+def _switch(branches: Iterable[tuple[Document, Any]], default: Any) -> Document:
+    return {
+        "$switch": {
+            "branches": [{"case": case, "then": then} for case, then in branches],
+            "default": default,
+        }
+    }
+
+
+def _literal(value: object) -> Document:
+    return {"$literal": value}
+
+
+def _in(seconds: float) -> Document:
+    return {"$add": [NOW, _ms(seconds)]}
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)

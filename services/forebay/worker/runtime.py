@@ -1,0 +1,103 @@
+"""A worker process from its start to its drain: the composition that all kinds share."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel
+
+from forebay.broker import Consumer
+from forebay.broker.consumer import RabbitConsumer
+from forebay.jobs import JobKind
+from forebay.probes import Probes
+from forebay.process import Process
+from forebay.retry import RetryPolicy
+from forebay.settings import BrokerSettings, ProbeSettings, StoreSettings, WorkerSettings, load
+from forebay.store import JobStore
+from forebay.store.mongo import open_store
+from forebay.tasks import end
+from forebay.telemetry.events import LogEvent
+from forebay.worker import Handler
+from forebay.worker.call import LeasedCall
+from forebay.worker.execution import Execution, ExecutionPolicy
+from forebay.worker.patience import patient
+from forebay.worker.pool import Pool
+
+Request = TypeVar("Request", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec(Generic[Request]):
+    """What makes one worker different from another."""
+
+    kind: JobKind
+    request_model: type[Request]
+    handler: Handler[Request]
+    settings: WorkerSettings
+
+
+async def run_worker(process: Process, spec: WorkerSpec[Request]) -> None:
+    """Work until a stop signal, then drain. Raises `ForebayError` when a part ended by itself."""
+    settings = spec.settings
+    async with open_store(load(StoreSettings)) as store:
+        execution = Execution(
+            store,
+            LeasedCall(
+                store,
+                spec.handler,
+                process.logger,
+                timeout_s=settings.timeout_s,
+                lease_s=settings.lease_s,
+            ),
+            spec.request_model,
+            ExecutionPolicy(
+                worker=f"{process.name}-{uuid.uuid4().hex}",
+                lease_s=settings.lease_s,
+                retry=RetryPolicy(settings.retry_base_s, settings.retry_cap_s),
+            ),
+            process.metrics,
+            process.logger,
+        )
+        pool = Pool(execution.execute, settings.concurrency, process.logger)
+        consumer = RabbitConsumer(
+            load(BrokerSettings),
+            kind=spec.kind,
+            prefetch=settings.prefetch_or_default,
+            name=process.name,
+            metrics=process.metrics,
+            logger=process.logger,
+        )
+        async with Probes(load(ProbeSettings), process.metrics, lambda: _unready(consumer)):
+            await serve(process, store, consumer, pool, settings.grace_s)
+
+
+def _unready(consumer: Consumer) -> str | None:
+    return None if consumer.consuming else "not consuming"
+
+
+async def serve(
+    process: Process, store: JobStore, consumer: Consumer, pool: Pool, grace_s: float
+) -> None:
+    """Consume until a stop signal; then stop receiving, drain the pool, close."""
+    consuming = asyncio.create_task(_consume(store, consumer, pool), name="consumer")
+    stopping = asyncio.create_task(process.signals.drain.wait(), name="stop signal")
+    try:
+        await asyncio.wait({consuming, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        process.logger.info(LogEvent.PROCESS_STOPPING, grace_s=grace_s)
+        await consumer.stop()
+        drained = await pool.drain(grace_s, process.signals.end_now)
+        process.logger.info(LogEvent.DRAINED, **asdict(drained))
+    finally:
+        await consumer.close()
+        await end(stopping, consuming)
+    if not consuming.cancelled() and (error := consuming.exception()) is not None:
+        raise error
+
+
+async def _consume(store: JobStore, consumer: Consumer, pool: Pool) -> None:
+    """Wait for a store that is fit, then consume; a worker without its store can do nothing."""
+    await patient()(store.prepare)
+    await consumer.run(pool.receive)

@@ -1,0 +1,1 @@
+"""The ingress: takes requests over HTTP, stores them durably, answers at once, publishes behind."""

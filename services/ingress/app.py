@@ -1,0 +1,144 @@
+"""The composition root of the ingress."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from forebay import __version__
+from forebay.addresses import AddressGuard
+from forebay.broker import Publisher
+from forebay.broker.publisher import RabbitPublisher
+from forebay.process import Process
+from forebay.settings import AddressSettings, AttemptSettings, BrokerSettings, StoreSettings, load
+from forebay.store import JobStore
+from forebay.store.group_commit import GroupCommit, PendingLimits
+from forebay.store.mongo import open_store
+from forebay.telemetry.events import LogEvent
+from forebay.telemetry.logging import Logger
+from forebay.telemetry.metrics import Metrics
+from ingress.dependencies import IngressState, Services
+from ingress.error_handlers import EXCEPTION_HANDLERS, LastResort
+from ingress.openapi import describe
+from ingress.publishing import PublishPump
+from ingress.readiness import Readiness
+from ingress.routes import docs, health, jobs, submit
+from ingress.server import build_server, listen
+from ingress.settings import IngressSettings
+from ingress.submission import Clock, Desk, JobBuilder, Rules, utc_now
+from ingress.waiting import Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What the ingress stands on; real in the process, the shipped fakes in fast tests."""
+
+    store: JobStore
+    publisher: Publisher
+    metrics: Metrics
+    logger: Logger
+    clock: Clock = utc_now
+
+
+OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
+
+
+async def main(process: Process) -> None:
+    """Run the ingress until a stop signal; raises `ForebayError` when it cannot begin."""
+    settings = load(IngressSettings)
+    settings.require_safe_address()
+    rules = Rules(load(AttemptSettings), AddressGuard(load(AddressSettings).allowed))
+    broker, mongodb = load(BrokerSettings), load(StoreSettings)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(settings))
+        store = await stack.enter_async_context(open_store(mongodb))
+        await store.prepare()
+        publisher = await stack.enter_async_context(
+            RabbitPublisher(broker, process.name, process.metrics, process.logger)
+        )
+        outside = Outside(store, publisher, process.metrics, process.logger)
+        services = await stack.enter_async_context(open_services(outside, settings, rules))
+        app = create_app(lambda: nullcontext(services))
+        server = build_server(app, settings, process.signals, services.waiting.release)
+        host, port, *_ = listener.getsockname()
+        process.logger.warning(LogEvent.OPEN_MODE, host=host, port=port)
+        await server.serve(sockets=[listener])
+        process.logger.info(LogEvent.PROCESS_STOPPING)
+
+
+@asynccontextmanager
+async def open_services(
+    outside: Outside, settings: IngressSettings, rules: Rules
+) -> AsyncIterator[Services]:
+    """The ingress's own parts, in the order in which they need each other.
+
+    Left in the opposite order: waiting callers first, then the last commits, then the pump drains.
+    """
+    store, logger = outside.store, outside.logger
+    async with (
+        PublishPump(
+            outside.publisher,
+            store,
+            logger,
+            max_pending=settings.max_unpublished,
+            grace_s=settings.grace_s,
+        ) as pump,
+        # Whoever waited longer has been told that nothing was accepted, so nothing is written.
+        GroupCommit(store, limits=PendingLimits(wait_s=settings.accept_timeout_s)) as commit,
+        Waiting(store, logger) as waiting,
+    ):
+        builder = JobBuilder(rules, outside.clock)
+        yield Services(
+            settings=settings,
+            store=store,
+            desk=Desk(builder, commit, store, pump, outside.metrics, settings),
+            waiting=waiting,
+            readiness=Readiness(store),
+            metrics=outside.metrics,
+            logger=logger,
+            clock=outside.clock,
+        )
+
+
+def create_app(open_services: OpenServices) -> FastAPI:
+    """The application; its lifespan holds the services and yields them as the typed state."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[IngressState]:
+        async with open_services() as services:
+            yield IngressState(services=services)
+
+    app = FastAPI(
+        title="Forebay",
+        version=__version__,
+        description="Accepts slow API calls at once and digests them at the rate they bear.",
+        docs_url=None,
+        redoc_url=None,
+        # Its spans and log records would carry the messages of exceptions; tracing will be our own.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+        lifespan=lifespan,
+        exception_handlers=EXCEPTION_HANDLERS,
+        middleware=[Middleware(LastResort)],
+    )
+    # As they are, not by `include_router`: its indirection costs more than the matching itself.
+    # Submitting comes first, because routes are tried in this order.
+    for routes in (submit, jobs, health):
+        app.router.routes.extend(routes.router.routes)
+    docs.add_docs(app)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign] # the documented way
+    return app
+
+
+def describe_app() -> FastAPI:
+    """The application for its description alone; it cannot serve."""
+
+    @asynccontextmanager
+    async def closed() -> AsyncIterator[Services]:
+        raise RuntimeError("made to be described, not to serve")
+        yield  # a generator needs one
+
+    return create_app(closed)

@@ -1,0 +1,214 @@
+"""From the bytes of a request to a validated model: read with a limit, parsed once, strictly.
+
+Every way in which a body can be wrong ends here, in this order: 415, 413, 400, 422. Strict means
+that JSON types are meant as they are written: `"5"` is not a number and `1` is not true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, from_json
+from starlette.requests import Request
+
+from ingress.problems import InvalidPart, ProblemCode, RequestRefused
+
+MAX_DEPTH = 32
+MAX_ERRORS = 20
+"""A body can be wrong in a million places; nobody reads more than a screen of them."""
+MAX_POINTER = 200
+DISCARD_BYTES = 16 * 1024 * 1024
+DISCARD_S = 2.0
+"""How much of a body over the limit is still read, and for how many seconds."""
+
+Model = TypeVar("Model")
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
+# What could be read as a number that JSON cannot say back: NaN, Infinity, 1e400, 400 digits.
+_NOT_FINITE = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}|[0-9]{300}")
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; raises `RequestRefused` for another media type or more than `limit` bytes.
+
+    The bytes are counted as they come: a chunked body has no length to trust.
+    """
+    headers = request.headers
+    _require_json(headers.get("content-type"), headers.get("content-encoding"))
+    stream = request.stream()
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in stream:
+        size += len(chunk)
+        if size > limit:
+            await _discard(stream)
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _discard(stream: AsyncIterator[bytes]) -> None:
+    """Read on for a while without keeping it.
+
+    A connection closed on a client that still sends is reset, and the reset takes the answer with
+    it: most clients would see a broken pipe instead of the 413.
+    """
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DISCARD_S):
+            async for chunk in stream:
+                size += len(chunk)
+                if size > DISCARD_BYTES:
+                    return
+
+
+def parse(adapter: TypeAdapter[Model], body: bytes, *, tag: str | None = None) -> Model:
+    """The validated value; raises `RequestRefused` with `malformed_json` or `validation_error`.
+
+    Args:
+        adapter: what the body must be.
+        body: the bytes as received.
+        tag: the field that chooses between the members of the union; pydantic puts its value in
+            front of each error's place, and a JSON pointer must not have it.
+    """
+    _require_shallow(body)
+    try:
+        value = adapter.validate_json(body, strict=True)
+    except ValidationError as invalid:
+        raise _refusal(invalid, body, tag) from None
+    if _NOT_FINITE.search(body):
+        _require_finite(from_json(body))
+    return value
+
+
+def _require_json(content_type: str | None, encoding: str | None) -> None:
+    if encoding not in (None, "identity"):
+        raise RequestRefused(
+            ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+            "A compressed body is not taken; send it without Content-Encoding.",
+        )
+    if content_type == "application/json":
+        return
+    media, _, parameters = (content_type or "").lower().partition(";")
+    media = media.strip()
+    is_json = media == "application/json" or re.fullmatch(r"application/[^\s/]+\+json", media)
+    charset = re.search(r"(?:^|;)\s*charset\s*=\s*\"?([^\";\s]*)", parameters)
+    if not is_json or (charset and charset.group(1) not in {"utf-8", "utf8"}):
+        raise RequestRefused(
+            ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+            "Send the body as `Content-Type: application/json`, in UTF-8.",
+            headers={"Accept-Post": "application/json"},
+        )
+
+
+def _too_large(limit: int) -> RequestRefused:
+    # What is left of the body is not read, so the connection cannot be used again.
+    return RequestRefused(
+        ProblemCode.PAYLOAD_TOO_LARGE,
+        f"The body may have at most {limit} bytes.",
+        headers={"Connection": "close"},
+    )
+
+
+def _require_shallow(body: bytes) -> None:
+    """Refuse a body nested deeper than `MAX_DEPTH`, in linear time and before anything parses it.
+
+    Without its strings a JSON text is a tree of brackets; each pass removes one level of leaves.
+    """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS).translate(_AS_ARRAYS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return
+    raise _malformed(f"The JSON may be nested at most {MAX_DEPTH} levels, its brackets in pairs.")
+
+
+def _require_finite(value: Any) -> None:
+    if isinstance(value, float) and value - value != 0:
+        raise _malformed("A number is not finite, or too large to be kept as it is.")
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return
+    for part in value:
+        _require_finite(part)
+
+
+def _malformed(detail: str) -> RequestRefused:
+    return RequestRefused(ProblemCode.MALFORMED_JSON, detail)
+
+
+def _refusal(invalid: ValidationError, body: bytes, tag: str | None) -> RequestRefused:
+    errors = invalid.errors(include_url=False, include_input=False)
+    if errors[0]["type"] == "json_invalid":
+        return _malformed(f"{errors[0]['msg']}.")
+    try:
+        document = from_json(body, allow_inf_nan=False)
+    except ValueError as unreadable:  # NaN, where pydantic itself expected another type
+        return _malformed(f"Invalid JSON: {unreadable}.")
+    places = [pointer(error, document, tag) for error in errors]
+    return validation_error(
+        InvalidPart(pointer=place, detail=say(error))
+        for place, error in zip(places, errors, strict=True)
+        # Where a part is wrong, pydantic also complains of the whole: the part says it better.
+        if not any(other.startswith(f"{place}/") for other in places)
+    )
+
+
+def validation_error(parts: Iterable[InvalidPart]) -> RequestRefused:
+    """The refusal that names each place once, at most `MAX_ERRORS` of them."""
+    unique = tuple(dict.fromkeys(parts))
+    several = "1 part" if len(unique) == 1 else f"{len(unique)} parts"
+    return RequestRefused(
+        ProblemCode.VALIDATION_ERROR,
+        f"{several} of the request {'is' if len(unique) == 1 else 'are'} not valid.",
+        errors=unique[:MAX_ERRORS],
+    )
+
+
+def pointer(error: ErrorDetails, document: Any, tag: str | None) -> str:
+    """The JSON pointer of an error: pydantic's location without its names for union members."""
+    location = error["loc"][1:] if tag is not None else error["loc"]
+    steps: list[str] = []
+    for i, step in enumerate(location):
+        if _has(document, step):
+            document = document[step]
+        elif not (error["type"] == "missing" and i == len(location) - 1):
+            continue
+        steps.append(str(step).replace("~", "~0").replace("/", "~1"))
+    if error["type"].startswith("union_tag"):
+        steps.append(error["ctx"]["discriminator"].strip("'"))
+    return "".join(f"/{step}" for step in steps)[:MAX_POINTER]
+
+
+def _has(document: Any, step: int | str) -> bool:
+    if isinstance(document, dict):
+        return step in document
+    return isinstance(document, list) and isinstance(step, int) and step < len(document)
+
+
+def say(error: ErrorDetails) -> str:
+    """What is wrong, without the value that is wrong."""
+    message = error["msg"]
+    match error["type"]:
+        case "union_tag_invalid":
+            return f"Input should be one of {error['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            return "Field required"
+        case "extra_forbidden":
+            return "This field is not known"
+        case "value_error" | "assertion_error":
+            message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+            # The standard library quotes the value in its messages; ours never do.
+            return "The value is not valid" if re.search(r"['\"]", message) else message
+        case _:
+            return message

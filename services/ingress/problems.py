@@ -1,0 +1,213 @@
+"""Everything the API can answer that is not what was asked for, in one table (RFC 9457).
+
+The rest of the ingress raises `RequestRefused` with a code and a sentence; only this table knows
+the status that goes with a code. `job.error` is the same document, so that a caller learns one
+shape. A problem never repeats the input: a body may hold what must not be seen in a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from forebay.errors import ErrorCode, ForebayError, JobError
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemCode(StrEnum):
+    """Why a request was not served. Part of the HTTP contract, as `ErrorCode` is for jobs."""
+
+    MALFORMED_JSON = "malformed_json"
+    """The body is not JSON, not UTF-8, or nested too deep."""
+    NOT_FOUND = "not_found"
+    """No such job for this tenant, or no such path."""
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    """The path exists, but not for this method; `Allow` has the ones it takes."""
+    RESULT_EXPIRED = "result_expired"
+    """The job succeeded and its result is kept no longer."""
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    """The body is not declared as JSON in UTF-8."""
+    VALIDATION_ERROR = "validation_error"
+    """The body, the query or a header does not say what it must; `errors` names each place."""
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
+    """The key came before with another body."""
+    DEADLINE_IN_PAST = "deadline_in_past"
+    ADDRESS_FORBIDDEN = "address_forbidden"
+    """The target is an address that must not be called from here."""
+    OVERLOADED = "overloaded"
+    """Too many accepts in flight; nothing was accepted."""
+    STORE_UNAVAILABLE = "store_unavailable"
+    """The store does not answer; nothing was accepted."""
+    INTERNAL = "internal"
+    """A defect of ours; the log has the details under the request's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemKind:
+    """What is the same in every problem with a code."""
+
+    status: int
+    title: str
+    retryable: bool = False
+
+
+_REQUESTS: dict[str, ProblemKind] = {
+    ProblemCode.MALFORMED_JSON: ProblemKind(400, "The body is not readable JSON"),
+    ProblemCode.NOT_FOUND: ProblemKind(404, "Not found"),
+    ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed"),
+    ProblemCode.RESULT_EXPIRED: ProblemKind(410, "The result is kept no longer"),
+    ProblemCode.PAYLOAD_TOO_LARGE: ProblemKind(413, "The body is too large"),
+    ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be JSON"),
+    ProblemCode.VALIDATION_ERROR: ProblemKind(422, "The request is not valid"),
+    ProblemCode.IDEMPOTENCY_KEY_REUSED: ProblemKind(422, "The idempotency key was used before"),
+    ProblemCode.DEADLINE_IN_PAST: ProblemKind(422, "The time limit has passed already"),
+    ProblemCode.ADDRESS_FORBIDDEN: ProblemKind(422, "The address must not be called"),
+    ProblemCode.OVERLOADED: ProblemKind(503, "Too many requests at once", retryable=True),
+    ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store does not answer", retryable=True),
+    ProblemCode.INTERNAL: ProblemKind(500, "A defect of the service"),
+}
+
+_JOBS: dict[str, ProblemKind] = {
+    ErrorCode.PROVIDER_ERROR: ProblemKind(502, "The provider failed"),
+    ErrorCode.PROVIDER_TIMEOUT: ProblemKind(504, "The provider did not answer in time"),
+    # Not 429: that status is the caller's own quota, and this is ours with the provider.
+    ErrorCode.PROVIDER_RATE_LIMITED: ProblemKind(502, "The provider limits our rate"),
+    ErrorCode.PROVIDER_REJECTED: ProblemKind(422, "The provider refused the request"),
+    ErrorCode.PROVIDER_AUTH: ProblemKind(502, "The provider does not accept our key"),
+    ErrorCode.ADDRESS_FORBIDDEN: _REQUESTS[ProblemCode.ADDRESS_FORBIDDEN],
+    ErrorCode.ROBOTS_DENIED: ProblemKind(403, "The site's robots.txt forbids the page"),
+    ErrorCode.TOO_LARGE: ProblemKind(413, "The answer is too large"),
+    ErrorCode.INVALID_INPUT: ProblemKind(500, "The stored input cannot be read"),
+    ErrorCode.DEADLINE_EXCEEDED: ProblemKind(504, "The time limit passed"),
+    ErrorCode.CANCELED: ProblemKind(409, "The job was canceled"),
+    ErrorCode.OUTCOME_UNKNOWN: ProblemKind(502, "Nobody knows how the call ended"),
+    ErrorCode.ATTEMPTS_EXHAUSTED: ProblemKind(502, "Every attempt failed"),
+    ErrorCode.INTERNAL: _REQUESTS[ProblemCode.INTERNAL],
+}
+
+PROBLEMS: Mapping[str, ProblemKind] = MappingProxyType({**_REQUESTS, **_JOBS})
+
+
+class InvalidPart(BaseModel):
+    """One place of the request that is not valid: exactly one of the three says where."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+    pointer: str | None = None
+    """In the body, as a JSON pointer (RFC 6901)."""
+    parameter: str | None = None
+    """In the query: the parameter's name."""
+    header: str | None = None
+    """In a header: its name."""
+    detail: str
+    """What is expected there."""
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        use_attribute_docstrings=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:forebay:problem:validation_error",
+                    "title": "The request is not valid",
+                    "status": 422,
+                    "detail": "1 part of the request is not valid.",
+                    "instance": "/v1/jobs",
+                    "code": "validation_error",
+                    "retryable": False,
+                    "retry_after_s": None,
+                    "request_id": "req_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5",
+                    "errors": [{"pointer": "/input/query", "detail": "Field required"}],
+                }
+            ]
+        },
+    )
+
+    type: str
+    """A name of the problem that stays the same, one for each code."""
+    title: str
+    status: int
+    """The HTTP status; in `job.error`, the status with which `/result` answers."""
+    detail: str
+    """What went wrong, why, and what to do."""
+    instance: str
+    """The path it happened at."""
+    code: str
+    """For programs: one of a closed set, listed in docs/errors.md."""
+    retryable: bool
+    """Whether the same request or job could succeed later."""
+    retry_after_s: float | None = None
+    """Seconds to wait before the next try."""
+    request_id: str | None = None
+    """To find the request in the logs; null in `job.error`."""
+    errors: tuple[InvalidPart, ...] = ()
+    """Each place that is not valid, with `validation_error` and its kin."""
+
+
+class RequestRefused(ForebayError):
+    """The request is not served; it says why, without a status and without the input."""
+
+    def __init__(
+        self,
+        code: ProblemCode,
+        detail: str,
+        *,
+        errors: tuple[InvalidPart, ...] = (),
+        retry_after_s: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.errors = errors
+        self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
+
+    def to_problem(self, instance: str, request_id: str) -> Problem:
+        """The document that the caller reads."""
+        kind = PROBLEMS[self.code]
+        return Problem(
+            type=type_of(self.code),
+            title=kind.title,
+            status=kind.status,
+            detail=self.detail,
+            instance=instance,
+            code=self.code,
+            retryable=kind.retryable,
+            retry_after_s=self.retry_after_s,
+            request_id=request_id,
+            errors=self.errors,
+        )
+
+
+def type_of(code: str) -> str:
+    """The problem type of a code: a URN, because it names and need not be fetched."""
+    return f"urn:forebay:problem:{code}"
+
+
+def job_problem(error: JobError, instance: str) -> dict[str, Any]:
+    """`job.error` as a problem document."""
+    kind = PROBLEMS[error.code]
+    return {
+        "type": type_of(error.code),
+        "title": kind.title,
+        "status": kind.status,
+        "detail": error.detail,
+        "instance": instance,
+        "code": error.code,
+        "retryable": error.retryable,
+        "retry_after_s": error.retry_after_s,
+        "request_id": None,
+        "errors": [],
+    }

@@ -1,0 +1,164 @@
+"""From the commit to the broker: the pump that publishes behind the 202.
+
+Theory of operation. An accepted job is durable already; the 202 never waits for the broker. The
+pump is two doorbell loops. The first takes everything newly committed and publishes it pipelined;
+the second takes everything confirmed and marks it published in the store. Under load each turn
+takes more, so both costs shrink per job, and neither waits for the other. Whatever goes wrong here
+(broker down, message returned, memory bound reached, process killed) costs only time: the job
+stays unpublished in the store and the relay publishes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from forebay.broker import JobMessage, Publisher
+from forebay.errors import StoreUnavailable
+from forebay.jobs import Job
+from forebay.store import JobRef, JobStore
+from forebay.telemetry.events import LogEvent
+from forebay.telemetry.logging import Logger
+
+MAX_BATCH = 500
+MARK_RETRY_S = 0.5
+"""How long the marking waits for a store that does not answer, in seconds."""
+
+Item = TypeVar("Item")
+
+
+class Doorbell(Generic[Item]):
+    """Things to do, taken all at once by the one loop that hears the bell."""
+
+    def __init__(self) -> None:
+        self._items: deque[Item] = deque()
+        self._rung = asyncio.Event()
+
+    def put(self, item: Item) -> None:
+        """Add one and ring."""
+        self._items.append(item)
+        self._rung.set()
+
+    async def take(self) -> list[Item]:
+        """Wait for the bell; everything there is, at most `MAX_BATCH`."""
+        await self._rung.wait()
+        batch = [self._items.popleft() for _ in range(min(len(self._items), MAX_BATCH))]
+        if not self._items:
+            self._rung.clear()
+        return batch
+
+
+class PublishPump:
+    """Publishes accepted jobs in the background; an async context manager that drains at its end.
+
+    Limit: what is in memory when the process dies is published by the relay, later.
+    """
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        store: JobStore,
+        logger: Logger,
+        *,
+        max_pending: int,
+        grace_s: float,
+    ) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._logger = logger
+        self._max_pending = max_pending
+        self._grace_s = grace_s
+        self._new: Doorbell[JobRef] = Doorbell()
+        self._confirmed: Doorbell[JobRef] = Doorbell()
+        self._pending = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def pending(self) -> int:
+        """Jobs offered and neither marked as published nor left to the relay."""
+        return self._pending
+
+    def offer(self, job: Job) -> None:
+        """Publish this queued job soon; beyond the bound it is left to the relay."""
+        if self._pending >= self._max_pending:
+            return
+        self._pending += 1
+        self._idle.clear()
+        self._new.put(JobRef.of(job))
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._forever("publish", self._publish), name="ingress.publish"),
+            asyncio.create_task(self._forever("mark", self._mark), name="ingress.mark"),
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await asyncio.wait_for(self._idle.wait(), self._grace_s)
+        except TimeoutError:
+            self._logger.warning(LogEvent.PUBLISH_FAILED, left_to_relay=self._pending)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _forever(self, loop: str, turn: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await turn()
+            except Exception:
+                self._logger.exception(LogEvent.LOOP_FAILED, loop=loop)
+
+    async def _publish(self) -> None:
+        refs = await self._new.take()
+        try:
+            outcomes = await self._publisher.publish([_message(ref) for ref in refs])
+        except BaseException:
+            self._settle(len(refs))
+            raise
+        confirmed = [ref for ref, why_not in zip(refs, outcomes, strict=True) if why_not is None]
+        for ref in confirmed:
+            self._confirmed.put(ref)
+        self._settle(len(refs) - len(confirmed))
+
+    async def _mark(self) -> None:
+        refs = await self._confirmed.take()
+        try:
+            await self._mark_patiently(refs)
+        finally:
+            self._settle(len(refs))
+
+    async def _mark_patiently(self, refs: list[JobRef]) -> None:
+        while True:
+            try:
+                return await self._store.mark_published(refs)
+            except StoreUnavailable:
+                self._logger.warning(LogEvent.STORE_RETRIED, what="mark_published", jobs=len(refs))
+                await asyncio.sleep(MARK_RETRY_S)
+
+    def _settle(self, count: int) -> None:
+        self._pending -= count
+        if self._pending == 0:
+            self._idle.set()
+
+
+def _message(ref: JobRef) -> JobMessage:
+    return JobMessage(
+        job_id=ref.id,
+        generation=ref.generation,
+        kind=ref.kind,
+        lane=ref.lane,
+        attempt=ref.attempts,
+        traceparent=ref.traceparent,
+    )

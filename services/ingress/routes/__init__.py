@@ -1,0 +1,1 @@
+"""The paths of the ingress: parse, call one function, answer."""

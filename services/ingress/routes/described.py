@@ -1,0 +1,78 @@
+"""Pieces of the API description that several routes share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ingress.problems import MEDIA_TYPE, Problem
+from ingress.query import QueryModel
+
+SAYS = {
+    400: "The body is not readable JSON.",
+    404: "No such job.",
+    410: "The result is kept no longer.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
+    422: "The request is not valid; `errors` names each place.",
+    503: "The store does not answer, or too many requests arrive at once; nothing was accepted.",
+}
+RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
+OF_JOB = "The job failed, expired or was canceled: its problem, with its status."
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problem answers of a route, for its `responses`."""
+    return {status: _problem(status) for status in statuses}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": SAYS[status], "content": {MEDIA_TYPE: PROBLEM}}
+    if status == 503:
+        described["headers"] = {"Retry-After": RETRY_AFTER}
+    return described
+
+
+PROBLEM = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
+
+
+JOB_ID = [
+    {
+        "name": "job_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^job_[0-9a-f]{32}$"},
+    }
+]
+
+
+def parameters(query: type[QueryModel]) -> list[dict[str, Any]]:
+    """The query parameters of a direct route, for its `openapi_extra`."""
+    schema = query.model_json_schema(ref_template="#/components/schemas/{model}")
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": field.pop("description", ""),
+            "schema": _inlined(field, schema.get("$defs", {})),
+        }
+        for name, field in schema["properties"].items()
+    ]
+
+
+def _inlined(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema without references: what is asked for here need not be a component."""
+    field.pop("title", None)
+    items = field.get("items", {})
+    if "$ref" in items:
+        named = definitions[items["$ref"].rpartition("/")[2]]
+        field["items"] = {"type": "string", "enum": named["enum"]}
+    return field
+
+
+def json_body(*models: str) -> dict[str, Any]:
+    """The request body of a direct route, for its `openapi_extra`."""
+    schema: dict[str, Any] = {"$ref": f"#/components/schemas/{models[0]}"}
+    if len(models) > 1:
+        schema = {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in models]}
+    return {"required": True, "content": {"application/json": {"schema": schema}}}

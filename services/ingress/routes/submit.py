@@ -1,0 +1,133 @@
+"""Submitting: the hot path."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from forebay.jobs import Job, JobKind
+from ingress import idempotency
+from ingress.body import parse, read_body
+from ingress.dependencies import Services, services_of, tenant_of
+from ingress.routes.described import RETRY_AFTER, json_body, problems
+from ingress.routes.direct import DirectRoute
+from ingress.schemas import INPUTS, JOB_SUBMISSION, JobSubmission, with_defaults
+from ingress.submission import Origin
+from ingress.views import JobView, path_of, poll_after_s, render
+
+router = APIRouter(route_class=DirectRoute, tags=["jobs"])
+
+# W3C Trace Context, version 00; an all-zero id is not valid.
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_HEADERS: dict[str, Any] = {
+    "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
+    "Retry-After": RETRY_AFTER,
+    "Idempotent-Replayed": {
+        "description": "`true` when the key came before with the same body.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "Accepted: the job is stored durably and runs as soon as it can.",
+        "model": JobView,
+        "headers": _HEADERS,
+    },
+    200: {
+        "description": "A repeat under the same Idempotency-Key, of a job that is done.",
+        "model": JobView,
+    },
+    **problems(400, 413, 415, 422, 503),
+}
+_KEY = {
+    "name": idempotency.HEADER,
+    "in": "header",
+    "required": False,
+    "description": (
+        "The same key is the same job, as long as the job is kept. A repeat of a failed job "
+        "answers the failed job; to try again take a new key."
+    ),
+    "schema": {"type": "string", "minLength": 1, "maxLength": idempotency.MAX_LENGTH + 2},
+    "example": '"order-4711"',
+}
+
+
+def _described(*models: str) -> dict[str, Any]:
+    return {
+        "status_code": 202,
+        "responses": _ANSWERS,
+        "openapi_extra": {"requestBody": json_body(*models), "parameters": [_KEY]},
+    }
+
+
+@router.post(
+    "/v1/jobs",
+    summary="Submit a job",
+    **_described("SearchSubmission", "CrawlSubmission", "LlmSubmission"),
+)
+async def submit_job(request: Request) -> Response:
+    """Answers as soon as the job is durable; the call to the provider comes later."""
+    services = services_of(request)
+    body = await read_body(request, services.settings.max_body_bytes)
+    submission = parse(JOB_SUBMISSION, body, tag="kind")
+    return await _accept(services, submission, _origin(request, body, "/input"))
+
+
+@router.post("/v1/search", summary="Submit a search", **_described("SearchRequest"))
+async def submit_search(request: Request) -> Response:
+    """The same as `POST /v1/jobs` with the body as its `input` and all else by default."""
+    return await _submit_input(request, JobKind.SEARCH)
+
+
+@router.post("/v1/crawl", summary="Submit a crawl", **_described("CrawlRequest"))
+async def submit_crawl(request: Request) -> Response:
+    """The same as `POST /v1/jobs` with the body as its `input` and all else by default."""
+    return await _submit_input(request, JobKind.CRAWL)
+
+
+@router.post("/v1/llm", summary="Submit a conversation", **_described("LlmRequest"))
+async def submit_llm(request: Request) -> Response:
+    """The same as `POST /v1/jobs` with the body as its `input` and all else by default."""
+    return await _submit_input(request, JobKind.LLM)
+
+
+async def _submit_input(request: Request, kind: JobKind) -> Response:
+    services = services_of(request)
+    body = await read_body(request, services.settings.max_body_bytes)
+    submission = with_defaults(parse(INPUTS[kind], body))
+    return await _accept(services, submission, _origin(request, body, ""))
+
+
+def _origin(request: Request, body: bytes, input_at: str) -> Origin:
+    headers = request.headers
+    key = idempotency.of_request(headers.get(idempotency.HEADER), request.scope["path"], body)
+    return Origin(tenant_of(request), _traceparent(headers.get("traceparent")), key, input_at)
+
+
+async def _accept(services: Services, submission: JobSubmission, origin: Origin) -> Response:
+    accepted = await services.desk.accept(submission, origin)
+    job = accepted.job
+    headers = {"Location": path_of(job.id), "Cache-Control": "no-store"}
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    if not job.done:
+        headers["Retry-After"] = str(poll_after_s(job, services.clock()))
+    content = render(job, await result_of(services, job))
+    return Response(
+        content, 200 if job.done else 202, headers=headers, media_type="application/json"
+    )
+
+
+async def result_of(services: Services, job: Job) -> str | None:
+    """The JSON text of a job's result, wherever it is stored; None when there is none."""
+    if job.result is not None or not job.done:
+        return job.result
+    return await services.store.result(job)
+
+
+def _traceparent(header: str | None) -> str | None:
+    return header if header is not None and _TRACEPARENT.fullmatch(header) else None

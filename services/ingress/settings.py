@@ -1,0 +1,57 @@
+"""What the ingress can be told."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from forebay.errors import ConfigurationError
+from forebay.settings import SettingsGroup
+
+
+class IngressSettings(SettingsGroup):
+    """Where the ingress listens and what it bears."""
+
+    model_config = SettingsConfigDict(env_prefix="FOREBAY_INGRESS_")
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """Port to listen on; 0 takes any free one."""
+    backlog: Annotated[int, Field(ge=1)] = 2048
+    """Connections the kernel holds until they are taken: 500 arrive at once."""
+    allow_open: bool = False
+    """Listen on another address than loopback although no API key is asked for."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    """Largest request body, in bytes; a larger one is answered 413."""
+    max_wait_s: Annotated[float, Field(ge=0, le=300)] = 60.0
+    """Longest `?wait=` of a caller, in seconds."""
+    max_pending: Annotated[int, Field(ge=1)] = 5_000
+    """Accepts in flight at most; one more is answered 503 `overloaded`."""
+    max_unpublished: Annotated[int, Field(ge=1)] = 20_000
+    """Accepted jobs held in memory for publishing at most; the relay publishes what is beyond."""
+    accept_timeout_s: Annotated[float, Field(gt=0)] = 2.8
+    """How long an accept may wait for the store before it is answered 503 `store_unavailable`."""
+    grace_s: Annotated[float, Field(ge=0)] = 10.0
+    """After SIGTERM: how long open requests, and after them the publishing, may take to finish."""
+
+    def require_safe_address(self) -> None:
+        """Raise `ConfigurationError` when open mode would be reachable from another machine."""
+        if self.allow_open or _is_loopback(self.host):
+            return
+        raise ConfigurationError(
+            f"FOREBAY_INGRESS_HOST is {self.host}, which other machines can reach, and no API key "
+            "is asked for; listen on 127.0.0.1, or say FOREBAY_INGRESS_ALLOW_OPEN=true"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,242 @@
+"""Accepting a job: build it, commit it, hand it to the pump.
+
+The promise: an `Accepted` job is stored by a majority and journaled. A refusal for overload or an
+unavailable store promises nothing the other way round: when the store's answer was lost the job may
+exist, and a repeat with the same Idempotency-Key is that job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Protocol
+
+from pydantic_core import to_json
+from uuid_utils import uuid7
+
+from forebay.addresses import AddressGuard
+from forebay.errors import StoreOverloaded, StoreUnavailable
+from forebay.jobs import Idempotency, Job, JobKind, JobState, ProviderPreference, first_state
+from forebay.requests import CrawlRequest
+from forebay.settings import AttemptSettings
+from forebay.store import Inserted, InsertResult, JobStore
+from forebay.telemetry.metrics import Metrics
+from ingress.body import validation_error
+from ingress.problems import InvalidPart, ProblemCode, RequestRefused
+from ingress.publishing import PublishPump
+from ingress.schemas import MAX_METADATA_BYTES, JobSubmission
+from ingress.settings import IngressSettings
+
+Clock = Callable[[], datetime]
+
+
+class Commit(Protocol):
+    """Stores one job durably; in the running service many at once (`GroupCommit`)."""
+
+    async def insert(self, job: Job) -> InsertResult:
+        """Return when the job is durable; raises `StoreUnavailable`, `StoreOverloaded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request comes from."""
+
+    tenant: str
+    traceparent: str | None = None
+    idempotency: Idempotency | None = None
+    input_at: str = "/input"
+    """Where the input is in the body, as a JSON pointer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The durable job, and whether it was there before under the same idempotency key."""
+
+    job: Job
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a submission must obey and what it gets when it does not say."""
+
+    attempts: AttemptSettings
+    guard: AddressGuard
+
+
+class JobBuilder:
+    """Makes jobs of submissions; it alone asks the clock and makes ids."""
+
+    def __init__(self, rules: Rules, clock: Clock) -> None:
+        self._rules = rules
+        self._clock = clock
+
+    def build(self, submission: JobSubmission, origin: Origin) -> Job:
+        """A new job; raises `RequestRefused` when the submission cannot become one."""
+        now = self._clock()
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        self._check(submission, origin, now)
+        kind = JobKind(submission.kind)
+        state = first_state(submission.not_before, now)
+        retry = submission.retry
+        return Job(
+            id=f"job_{uuid7().hex}",
+            tenant=origin.tenant,
+            kind=kind,
+            lane=submission.lane,
+            state=state,
+            input=to_json(submission.input).decode(),
+            created_at=now,
+            queued_at=now if state is JobState.QUEUED else None,
+            max_attempts=retry.max_attempts or self._rules.attempts.of(kind),
+            on_unknown=retry.on_unknown,
+            provider=ProviderPreference(
+                submission.provider.order, submission.provider.allow_fallbacks
+            ),
+            not_before=submission.not_before if state is JobState.SCHEDULED else None,
+            start_by=submission.start_by,
+            deadline=submission.deadline,
+            result_ttl_s=submission.result_ttl_s,
+            idempotency=origin.idempotency,
+            tags=submission.tags,
+            metadata=_metadata(submission),
+            traceparent=origin.traceparent,
+        )
+
+    def _check(self, submission: JobSubmission, origin: Origin, now: datetime) -> None:
+        for name, limit in (("start_by", submission.start_by), ("deadline", submission.deadline)):
+            if limit is None:
+                continue
+            if limit <= now:
+                raise _refuse_part(ProblemCode.DEADLINE_IN_PAST, f"/{name}", "It has passed.")
+            if submission.not_before is not None and limit <= submission.not_before:
+                part = InvalidPart(pointer=f"/{name}", detail="It must be after `not_before`")
+                raise validation_error([part])
+        request = submission.input
+        if not isinstance(request, CrawlRequest):
+            return
+        reason = self._rules.guard.check_url(request.url)
+        if reason is not None:
+            said = f"It must not be called from here: it is {reason}."
+            raise _refuse_part(ProblemCode.ADDRESS_FORBIDDEN, f"{origin.input_at}/url", said)
+
+
+class Desk:
+    """Where jobs are accepted."""
+
+    def __init__(
+        self,
+        builder: JobBuilder,
+        commit: Commit,
+        store: JobStore,
+        pump: PublishPump,
+        metrics: Metrics,
+        settings: IngressSettings,
+    ) -> None:
+        self._builder = builder
+        self._commit = commit
+        self._store = store
+        self._pump = pump
+        self._metrics = metrics
+        self._settings = settings
+        self._in_flight = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Accepts that wait for the store now."""
+        return self._in_flight
+
+    @property
+    def unpublished(self) -> int:
+        """Accepted jobs that are still on their way to the broker from this process."""
+        return self._pump.pending
+
+    async def accept(self, submission: JobSubmission, origin: Origin) -> Accepted:
+        """The durable job; raises `RequestRefused` when nothing was accepted.
+
+        Once begun the commit ends, whatever becomes of the caller; when the caller is cut off at
+        that very moment the relay publishes the job.
+        """
+        if self._in_flight >= self._settings.max_pending:
+            raise _overloaded()
+        job = self._builder.build(submission, origin)
+        began = perf_counter()
+        self._in_flight += 1
+        try:
+            async with asyncio.timeout(self._settings.accept_timeout_s):
+                accepted = await self._store_once(job)
+        except (StoreUnavailable, TimeoutError):
+            raise store_unavailable("Nothing was accepted.") from None
+        except StoreOverloaded:
+            raise _overloaded() from None
+        finally:
+            self._in_flight -= 1
+        self._metrics.accept_seconds.observe(perf_counter() - began)
+        if not accepted.replayed:
+            self._metrics.accepted.labels(job.kind, job.lane).inc()
+            if job.state is JobState.QUEUED:
+                self._pump.offer(job)
+        return accepted
+
+    async def _store_once(self, job: Job) -> Accepted:
+        # Twice: the job that holds the key may reach the end of its retention in between.
+        for _ in range(2):
+            if isinstance(await self._commit.insert(job), Inserted):
+                return Accepted(job)
+            held = await self._holder(job)
+            if held is not None:
+                return Accepted(held, replayed=True)
+        raise StoreUnavailable
+
+    async def _holder(self, job: Job) -> Job | None:
+        if job.idempotency is None:
+            return None
+        held = await self._store.find_by_key(job.tenant, job.idempotency.key)
+        if held is None or held.idempotency == job.idempotency:
+            return held
+        raise RequestRefused(
+            ProblemCode.IDEMPOTENCY_KEY_REUSED,
+            "This Idempotency-Key came before with another body; take a new key for a new job.",
+            errors=(InvalidPart(header="Idempotency-Key", detail="Used with another body"),),
+        )
+
+
+def store_unavailable(consequence: str) -> RequestRefused:
+    """The refusal while the store does not answer."""
+    return _come_back(
+        ProblemCode.STORE_UNAVAILABLE, f"The store does not answer now. {consequence}"
+    )
+
+
+def utc_now() -> datetime:
+    """The process's clock."""
+    return datetime.now(UTC)
+
+
+def _overloaded() -> RequestRefused:
+    return _come_back(
+        ProblemCode.OVERLOADED, "Too many requests are being accepted now; nothing was accepted."
+    )
+
+
+def _come_back(code: ProblemCode, detail: str) -> RequestRefused:
+    # Jitter, so that all who are refused together do not return together.
+    seconds = 1 + int(random.random() * 4)  # noqa: S311 - spreads load, guards nothing
+    return RequestRefused(code, f"{detail} Try again in {seconds} s.", retry_after_s=seconds)
+
+
+def _refuse_part(code: ProblemCode, pointer: str, detail: str) -> RequestRefused:
+    part = InvalidPart(pointer=pointer, detail=detail)
+    return RequestRefused(code, f"`{pointer[1:].replace('/', '.')}`: {detail}", errors=(part,))
+
+
+def _metadata(submission: JobSubmission) -> str:
+    text = to_json(submission.metadata)
+    if len(text) > MAX_METADATA_BYTES:
+        said = f"It may have at most {MAX_METADATA_BYTES} bytes as JSON"
+        raise validation_error([InvalidPart(pointer="/metadata", detail=said)])
+    return text.decode()

@@ -1,0 +1,1 @@
+"""The worker that digests LLM jobs: one conversation, one answer, in any provider's dialect."""

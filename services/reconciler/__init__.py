@@ -1,0 +1,1 @@
+"""Puts right what processes and servers leave undone when they die."""

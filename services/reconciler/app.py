@@ -1,0 +1,56 @@
+"""The reconciler's composition root."""
+
+from __future__ import annotations
+
+import asyncio
+
+from forebay.broker.publisher import RabbitPublisher
+from forebay.probes import Probes
+from forebay.process import Process
+from forebay.settings import BrokerSettings, ProbeSettings, StoreSettings, load
+from forebay.store.mongo import open_store
+from forebay.tasks import end
+from forebay.telemetry.events import LogEvent
+from reconciler.census import Census
+from reconciler.loop import Turn, run_loop
+from reconciler.relay import Relay
+from reconciler.rescuer import Rescuer
+from reconciler.settings import ReconcilerSettings
+
+
+async def reconcile(process: Process) -> None:
+    """Run every loop until a stop signal. Each write is atomic, so nothing needs a drain."""
+    settings = load(ReconcilerSettings)
+    metrics, logger = process.metrics, process.logger
+    async with (
+        open_store(load(StoreSettings)) as store,
+        RabbitPublisher(load(BrokerSettings), process.name, metrics, logger) as publisher,
+        Probes(load(ProbeSettings), metrics, lambda: None),
+    ):
+        relay = Relay(
+            store,
+            publisher,
+            metrics,
+            logger,
+            publish_after_s=settings.publish_after_s,
+            batch=settings.batch,
+        )
+        loops: dict[str, tuple[Turn, float]] = {
+            "relay": (relay.turn, settings.relay_every_s),
+            "rescuer": (
+                Rescuer(store, metrics, logger, batch=settings.batch).turn,
+                settings.rescuer_every_s,
+            ),
+            "census": (Census(store, metrics).turn, settings.census_every_s),
+        }
+        tasks = [
+            asyncio.create_task(run_loop(name, turn, every_s, metrics, logger), name=name)
+            for name, (turn, every_s) in loops.items()
+        ]
+        stopping = asyncio.create_task(process.signals.drain.wait(), name="stop signal")
+        await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        logger.info(LogEvent.PROCESS_STOPPING)
+        await end(stopping, *tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()  # a loop never ends by itself: the supervisor must hear of it

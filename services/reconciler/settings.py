@@ -1,0 +1,27 @@
+"""How often each loop of the reconciler turns, and how much it takes at once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from forebay.settings import SettingsGroup
+
+
+class ReconcilerSettings(SettingsGroup):
+    """The loops' pace. Each loop is safe to run in several reconcilers at once."""
+
+    model_config = SettingsConfigDict(env_prefix="FOREBAY_RECONCILER_")
+
+    relay_every_s: Annotated[float, Field(gt=0)] = 0.5
+    """How often the relay looks; a job that waits for its time starts at most this late."""
+    rescuer_every_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often the rescuer looks for leases that ran out and time limits that passed."""
+    census_every_s: Annotated[float, Field(gt=0)] = 5.0
+    """How often open jobs are counted for the metrics."""
+    publish_after_s: Annotated[float, Field(ge=0)] = 2.0
+    """A queued job is the relay's when nobody confirmed its message for this long."""
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 500
+    """Jobs taken at once by a turn."""

@@ -1,0 +1,1 @@
+"""The worker that digests search jobs: one call to one search API, answered in one shape."""

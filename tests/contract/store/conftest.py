@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from pymongo import AsyncMongoClient
+
+from forebay.local.mongodb import MongoServer
+from forebay.settings import MongoDriver, StoreSettings
+from forebay.store import JobStore
+from forebay.store.indexes import JOBS, RESULTS
+from forebay.store.memory import MemoryJobStore
+from forebay.store.mongo import open_store
+
+
+@pytest.fixture(scope="session")
+async def mongodb_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A MongoDB that takes majority writes: the one named by the environment, or a private one."""
+    given = os.environ.get("FOREBAY_MONGODB_URL")
+    if given:
+        yield given
+        return
+    async with MongoServer(tmp_path_factory.mktemp("mongod")) as server:
+        yield server.url
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation under the suite, and how to begin a test with it empty."""
+
+    store: JobStore | None = None
+    database: Any = None
+
+    async def empty(self) -> JobStore:
+        if self.store is None:
+            return MemoryJobStore(lambda: datetime.now(UTC))
+        for name in (JOBS, RESULTS):
+            await self.database[name].delete_many({})
+        return self.store
+
+
+@pytest.fixture(scope="session", params=["memory", "pymongo", "motor"])
+async def backend(request: pytest.FixtureRequest, mongodb_url: str) -> AsyncIterator[Backend]:
+    if request.param == "memory":
+        yield Backend()
+        return
+    settings = StoreSettings(
+        mongodb_url=SecretStr(mongodb_url),
+        mongodb_database=f"contract_{request.param}_{os.getpid()}",
+        mongodb_driver=MongoDriver(request.param),
+        mongodb_timeout_s=10,
+    )
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongodb_url)
+    async with client, open_store(settings) as store:
+        await store.prepare()
+        yield Backend(store, client[settings.mongodb_database])
+        await client.drop_database(settings.mongodb_database)
+
+
+@pytest.fixture
+async def store(backend: Backend) -> JobStore:
+    return await backend.empty()

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from forebay.jobs import Job, JobState, OnUnknown
+from forebay.store import Claimed, JobRef, JobStore, Refusal, Refused, Renewal
+from tests.contract.store.jobs import (
+    HOUR,
+    a_canceling_job,
+    a_job,
+    a_waiting_job,
+    claimed,
+    inserted,
+    now,
+    started,
+    stored,
+    token_of,
+)
+
+
+async def refused(store: JobStore, job: Job) -> Refusal:
+    claim = await store.claim(JobRef.of(job), "worker-2", 3600)
+    assert isinstance(claim, Refused), claim
+    return claim.reason
+
+
+async def test_a_claim_counts_the_attempt_and_gives_a_lease(store: JobStore) -> None:
+    job = a_job()
+    await inserted(store, job)
+    running = await claimed(store, job, lease_s=60)
+    assert running.state is JobState.RUNNING
+    assert running.attempts == 1
+    assert running.lease is not None
+    assert running.lease.worker == "worker-1"
+    assert len(running.lease.token) == 32
+    assert running.started_at is not None
+    assert running.lease.until - running.started_at == timedelta(seconds=60)
+    assert running.input == job.input
+    assert await stored(store, job) == running
+
+
+async def test_of_a_hundred_claims_at_once_one_wins(store: JobStore) -> None:
+    job = a_job()
+    await inserted(store, job)
+    claims = await asyncio.gather(
+        *(store.claim(JobRef.of(job), f"worker-{n}", 3600) for n in range(100))
+    )
+    assert sum(isinstance(claim, Claimed) for claim in claims) == 1
+    assert claims.count(Refused(Refusal.BUSY)) == 99
+    assert (await stored(store, job)).attempts == 1
+
+
+async def test_an_unknown_job_is_refused(store: JobStore) -> None:
+    assert await refused(store, a_job()) is Refusal.UNKNOWN
+
+
+async def test_a_message_of_another_generation_is_stale(store: JobStore) -> None:
+    job = a_job(generation=2)
+    await inserted(store, job)
+    assert await refused(store, job.evolve(generation=1)) is Refusal.STALE
+    assert await refused(store, job.evolve(generation=3)) is Refusal.STALE
+
+
+@pytest.mark.parametrize("state", sorted(state for state in JobState if state.terminal))
+async def test_a_terminal_job_is_finished(store: JobStore, state: JobState) -> None:
+    job = a_job(state=state, finished_at=now())
+    await inserted(store, job)
+    assert await refused(store, job) is Refusal.FINISHED
+
+
+async def test_a_canceling_job_is_as_good_as_finished(store: JobStore) -> None:
+    job = a_canceling_job(until=now() - HOUR)
+    await inserted(store, job)
+    assert await refused(store, job) is Refusal.FINISHED
+
+
+async def test_a_live_lease_is_respected(store: JobStore) -> None:
+    job = await started(store)
+    assert await refused(store, job) is Refusal.BUSY
+    assert await stored(store, job) == job
+
+
+async def test_a_lapsed_lease_is_taken_over_and_the_lost_attempt_written_down(
+    store: JobStore,
+) -> None:
+    lost = await started(store, lease_s=0)
+    again = await claimed(store, lost)
+    assert again.attempts == 2
+    assert token_of(again) != token_of(lost)
+    (record,) = again.history
+    assert (record.outcome, record.n, record.worker) == ("lease_lost", 1, "worker-1")
+    assert record.started_at == lost.started_at
+
+
+async def test_a_lapsed_call_that_must_not_be_repeated_is_left_to_rescue(store: JobStore) -> None:
+    job = await started(store, lease_s=0, on_unknown=OnUnknown.FAIL)
+    assert await refused(store, job) is Refusal.EXHAUSTED
+
+
+async def test_no_claim_goes_over_the_allowed_attempts(store: JobStore) -> None:
+    job = await started(store, lease_s=0, max_attempts=1)
+    assert await refused(store, job) is Refusal.EXHAUSTED
+    spent = a_job(attempts=3, max_attempts=3)
+    await inserted(store, spent)
+    assert await refused(store, spent) is Refusal.EXHAUSTED
+
+
+@pytest.mark.parametrize("state", [JobState.SCHEDULED, JobState.RETRYING])
+async def test_what_waits_for_its_time_is_not_due(store: JobStore, state: JobState) -> None:
+    job = a_waiting_job(HOUR, state=state, attempts=1)
+    await inserted(store, job)
+    assert await refused(store, job) is Refusal.NOT_DUE
+
+
+async def test_a_retrying_job_past_its_time_can_be_claimed(store: JobStore) -> None:
+    job = a_waiting_job(-HOUR, state=JobState.RETRYING, attempts=1)
+    await inserted(store, job)
+    running = await claimed(store, job)
+    assert running.not_before is None
+    assert running.attempts == 2
+
+
+async def test_a_queued_job_never_waits_for_a_time_its_submitter_set(store: JobStore) -> None:
+    job = a_job(not_before=now() + HOUR)
+    await inserted(store, job)
+    assert (await claimed(store, job)).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"start_by": now() - HOUR}, Refusal.EXPIRED),
+        ({"deadline": now() - HOUR}, Refusal.EXPIRED),
+        ({"deadline": now() - HOUR, "attempts": 1}, Refusal.EXPIRED),
+        ({"start_by": now() - HOUR, "attempts": 1}, None),
+        ({"start_by": now() + HOUR, "deadline": now() + HOUR}, None),
+    ],
+)
+async def test_a_job_out_of_time_is_not_started(
+    store: JobStore, limits: dict[str, Any], reason: Refusal | None
+) -> None:
+    job = a_job(**limits)
+    await inserted(store, job)
+    claim = await store.claim(JobRef.of(job), "worker-1", 60)
+    assert (claim.reason if isinstance(claim, Refused) else None) is reason
+
+
+async def test_a_renewal_extends_the_lease_from_now(store: JobStore) -> None:
+    job = await started(store, lease_s=0)
+    assert await store.renew(job.id, token_of(job), 3600) is Renewal.HELD
+    renewed = await stored(store, job)
+    assert renewed.lease is not None
+    assert renewed.lease.until >= now() + HOUR - timedelta(seconds=30)
+    assert (renewed.lease.token, renewed.lease.worker) == (token_of(job), "worker-1")
+    assert await refused(store, job) is Refusal.BUSY
+
+
+async def test_a_renewal_without_the_lease_is_lost(store: JobStore) -> None:
+    lost = await started(store, lease_s=0)
+    again = await claimed(store, lost)
+    assert await store.renew(lost.id, token_of(lost), 3600) is Renewal.LOST
+    assert await store.renew("job_none", token_of(lost), 3600) is Renewal.LOST
+    assert await stored(store, again) == again
+
+
+async def test_a_renewal_says_that_the_job_is_to_stop_and_keeps_the_lease(
+    store: JobStore,
+) -> None:
+    job = a_canceling_job(token="t", until=now())
+    await inserted(store, job)
+    assert await store.renew(job.id, "t", 3600) is Renewal.CANCELING
+    assert [*await store.rescue(10)] == []

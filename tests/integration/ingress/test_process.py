@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import socket
+from time import monotonic
+from typing import Any
+
+import aiohttp
+import pytest
+
+from forebay.local.mongodb import MongoServer
+from tests.ingress_process import IngressProcess, start
+
+SEARCH = {"query": "hydro power forebay"}
+JSON = {"Content-Type": "application/json"}
+
+
+async def submit(session: aiohttp.ClientSession, url: str, **headers: str) -> tuple[int, Any]:
+    async with session.post(f"{url}/v1/search", json=SEARCH, headers=headers) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"MONGODB_URL": "mongodb://127.0.0.1:1/"}, "FOREBAY_AMQP_URL is not set"),
+        ({"AMQP_URL": "amqp://127.0.0.1:1/"}, "FOREBAY_MONGODB_URL is not set"),
+        ({"INGRESS_HOST": "0.0.0.0"}, "FOREBAY_INGRESS_ALLOW_OPEN=true"),  # noqa: S104 - refused
+        ({"INGRESS_MAX_BODY_BYTES": "many"}, "FOREBAY_INGRESS_MAX_BODY_BYTES makes no sense"),
+    ],
+)
+async def test_a_setting_that_is_missing_or_wrong_is_one_sentence_and_exit_2(
+    settings: dict[str, str], said: str
+) -> None:
+    ingress = await start(**settings)
+    code, errors = await ingress.ended()
+    assert code == 2
+    assert said in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+
+
+async def test_a_port_in_use_is_one_sentence_and_exit_2() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        urls = {"AMQP_URL": "amqp://127.0.0.1:1/", "MONGODB_URL": "mongodb://127.0.0.1:1/"}
+        code, errors = await (await start(INGRESS_PORT=port, **urls)).ended()
+    assert code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in errors
+
+
+async def test_a_store_that_is_not_there_at_start_is_exit_1_without_its_password() -> None:
+    url = "mongodb://user:hunter2@127.0.0.1:1/?replicaSet=x"
+    code, errors = await (
+        await start(MONGODB_URL=url, MONGODB_TIMEOUT_S="0.3", AMQP_URL="amqp://127.0.0.1:1/")
+    ).ended()
+    assert code == 1
+    assert "hunter2" not in errors
+
+
+async def test_five_hundred_at_once_are_all_accepted_with_the_broker_down(
+    session: aiohttp.ClientSession, ingress: IngressProcess
+) -> None:
+    answers = await asyncio.gather(*(submit(session, ingress.url) for _ in range(500)))
+    assert {status for status, _ in answers} == {202}
+    ids = {job["id"] for _, job in answers}
+    assert len(ids) == 500
+    some = next(iter(ids))
+    async with session.get(f"{ingress.url}/v1/jobs/{some}") as answer:
+        assert (await answer.json())["id"] == some
+
+
+async def test_fifty_at_once_with_one_key_are_one_job(
+    session: aiohttp.ClientSession, ingress: IngressProcess
+) -> None:
+    key = {"Idempotency-Key": "one-of-fifty"}
+    answers = await asyncio.gather(*(submit(session, ingress.url, **key) for _ in range(50)))
+    assert {status for status, _ in answers} == {202}
+    assert len({job["id"] for _, job in answers}) == 1
+
+
+async def test_what_a_caller_writes_survives_the_database(
+    session: aiohttp.ClientSession, ingress: IngressProcess
+) -> None:
+    body = {
+        "kind": "search",
+        "input": {"query": "$where \x00 a.b"},
+        "tags": ["$ne", "nul\x00", "a.b"],
+        "metadata": {"$ne": 1, "a.b": {"$where": "x"}, "n": 2**70, "s": "\x00\U0001f30a"},
+    }
+    async with session.post(f"{ingress.url}/v1/jobs", json=body) as answer:
+        job = await answer.json()
+    async with session.get(f"{ingress.url}/v1/jobs/{job['id']}") as answer:
+        shown = await answer.json()
+    assert (shown["metadata"], shown["tags"]) == (body["metadata"], body["tags"])
+    assert shown == job
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_body_over_the_limit_is_413_on_the_wire_and_others_are_served(
+    session: aiohttp.ClientSession, ingress: IngressProcess, chunked: bool
+) -> None:
+    content = json.dumps({"query": "x" * 1_200_000}).encode()
+
+    async def pieces() -> Any:
+        for i in range(0, len(content), 65_536):
+            yield content[i : i + 65_536]
+
+    data: Any = pieces() if chunked else io.BytesIO(content)
+    async with session.post(f"{ingress.url}/v1/search", data=data, headers=JSON) as answer:
+        assert answer.status == 413
+        assert (await answer.json(content_type=None))["code"] == "payload_too_large"
+    assert (await submit(session, ingress.url))[0] == 202
+
+
+async def test_an_endless_body_is_cut_off(ingress: IngressProcess) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+    writer.write(
+        b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+
+    async def send_without_end() -> None:
+        while True:
+            writer.write(chunk)
+            await writer.drain()
+
+    with pytest.raises(ConnectionError):
+        await send_without_end()
+    writer.close()
+
+
+async def test_a_store_that_stands_still_is_503_within_three_seconds_and_recovers(
+    session: aiohttp.ClientSession, ingress: IngressProcess, mongod: MongoServer
+) -> None:
+    assert (await submit(session, ingress.url))[0] == 202
+    mongod.freeze()
+    try:
+        began = monotonic()
+        answers = await asyncio.gather(*(submit(session, ingress.url) for _ in range(20)))
+        took = monotonic() - began
+    finally:
+        mongod.thaw()
+    assert {status for status, _ in answers} == {503}
+    assert {problem["code"] for _, problem in answers} == {"store_unavailable"}
+    assert took < 3.5
+    async with asyncio.timeout(20):
+        while (await submit(session, ingress.url))[0] != 202:
+            pass
+
+
+async def test_sigterm_lets_the_waiting_go_and_exits_0(
+    session: aiohttp.ClientSession, ingress: IngressProcess
+) -> None:
+    _, job = await submit(session, ingress.url)
+
+    async def wait() -> Any:
+        async with session.get(f"{ingress.url}/v1/jobs/{job['id']}?wait=60") as answer:
+            return await answer.json()
+
+    waiting = asyncio.create_task(wait())
+    # The server has the request once it answers another one sent after it on a second connection.
+    for _ in range(3):
+        async with session.get(f"{ingress.url}/livez") as alive:
+            assert alive.status == 200
+    ingress.ask_to_stop()
+    assert (await waiting)["state"] == "queued"
+    code, errors = await ingress.ended()
+    assert code == 0, errors
+    assert "process.stopped" in errors

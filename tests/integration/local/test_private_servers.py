@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from pymongo import AsyncMongoClient, WriteConcern
+
+from forebay.local.errors import LocalStackError
+from forebay.local.mongodb import MongoServer, mongodb_version
+from forebay.local.packages import ensure_rabbitmq
+from forebay.local.ports import Ports
+from forebay.local.rabbitmq import RabbitMQNode
+
+_QUIET = Ports(lambda _: None)
+
+
+@pytest.fixture(scope="module")
+async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RabbitMQNode]:
+    async with RabbitMQNode(tmp_path_factory.mktemp("node"), _QUIET) as entered:
+        yield entered
+
+
+@pytest.fixture(scope="module")
+async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MongoServer]:
+    async with MongoServer(tmp_path_factory.mktemp("mongod"), _QUIET) as entered:
+        yield entered
+
+
+async def _ask(node: RabbitMQNode, method: str, path: str, **more: object) -> tuple[int, object]:
+    headers = {"Authorization": aiohttp.encode_basic_auth(node.user, node.password)}
+    url = f"{node.management_url.partition('//')[0]}//{node.management_url.rpartition('@')[2]}"
+    async with (
+        aiohttp.ClientSession(headers=headers) as session,
+        session.request(method, f"{url}/api/{path}", json=more) as answer,
+    ):
+        return answer.status, await answer.json() if method == "GET" else None
+
+
+def _listening_on(pid: int) -> set[str]:
+    """The local addresses (hexadecimal, as the kernel tells) on which a process listens."""
+    sockets = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        target = str(descriptor.readlink())
+        if target.startswith("socket:["):
+            sockets.add(target[8:-1])
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in sockets:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+def _started_by(node: RabbitMQNode, name: str) -> list[Path]:
+    """Processes of that name in the session that the node leads."""
+    return [
+        stat.parent
+        for stat in Path("/proc").glob("[0-9]*/stat")
+        if f"({name})" in (text := stat.read_text())
+        and text.split(")")[-1].split()[3] == str(node.pid)
+    ]
+
+
+def _gone(pid: int | None) -> bool:
+    try:
+        os.kill(pid or 0, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_a_killed_node_comes_back_with_its_queues_ports_and_login(node: RabbitMQNode):
+    url, before = node.amqp_url, node.pid
+    quorum = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
+    assert (await _ask(node, "PUT", "queues/%2f/kept", **quorum))[0] == 201
+    await node.kill()
+    assert _gone(before)
+    assert node.pid is None
+    await node.start()
+    assert node.amqp_url == url
+    status, queue = await _ask(node, "GET", "queues/%2f/kept")
+    assert status == 200
+    assert isinstance(queue, dict)
+    assert queue["type"] == "quorum"
+
+
+async def test_a_stopped_node_is_gone_and_starts_again(node: RabbitMQNode):
+    before = node.pid
+    await node.stop()
+    assert _gone(before)
+    await node.start()
+    assert node.pid is not None
+
+
+async def test_a_node_listens_on_loopback_only_and_without_a_port_mapper(node: RabbitMQNode):
+    assert _listening_on(node.pid or 0) == {"0100007F"}
+    assert not _started_by(node, "epmd")
+
+
+async def test_a_node_has_management_and_prometheus_and_no_guest(node: RabbitMQNode):
+    _, users = await _ask(node, "GET", "users")
+    assert isinstance(users, list)
+    assert [user["name"] for user in users] == ["forebay-admin"]
+    _, overview = await _ask(node, "GET", "overview")
+    assert isinstance(overview, dict)
+    contexts = {listener["protocol"] for listener in overview["listeners"]}
+    assert {"amqp", "http", "http/prometheus"} <= contexts
+
+
+async def test_what_a_node_writes_with_its_password_only_its_owner_reads(
+    node: RabbitMQNode, tmp_path: Path
+):
+    async with RabbitMQNode(tmp_path / "second", _QUIET) as second:
+        # Side by side: another name, other ports, another password.
+        assert second.password != node.password
+        assert (await _ask(node, "GET", "overview"))[0] == 200
+        assert (await _ask(second, "GET", "overview"))[0] == 200
+        for name in ("password", "rabbitmq.conf"):
+            assert (tmp_path / "second" / name).stat().st_mode & 0o077 == 0
+
+
+async def test_a_node_whose_port_was_taken_meanwhile_says_so(tmp_path: Path):
+    node = RabbitMQNode(tmp_path, _QUIET)
+    with socket.socket() as intruder:
+        intruder.bind(("127.0.0.1", int(node.management_url.rpartition(":")[2])))
+        intruder.listen()
+        with pytest.raises(LocalStackError, match="another program took one of its ports"):
+            await node.start()
+    assert node.pid is None
+
+
+async def test_an_installed_rabbitmq_is_not_installed_again():
+    lines: list[str] = []
+    assert (await ensure_rabbitmq(lines.append) / "sbin" / "rabbitmq-server").exists()
+    assert lines == []
+
+
+async def test_a_killed_mongod_comes_back_with_what_was_acknowledged(mongod: MongoServer):
+    before = mongod.pid
+    async with AsyncMongoClient(mongod.url) as client:
+        things = client.get_database("kept", write_concern=WriteConcern("majority", j=True)).things
+        await things.insert_one({"_id": 1})
+        await mongod.kill()
+        assert _gone(before)
+        await mongod.start()
+        assert await things.count_documents({}) == 1
+
+
+async def test_a_frozen_mongod_answers_nothing_until_it_is_thawed(mongod: MongoServer):
+    mongod.freeze()
+    try:
+        async with AsyncMongoClient(mongod.url, serverSelectionTimeoutMS=200) as client:
+            with pytest.raises(Exception, match=r"timed out|Timeout"):
+                await client.admin.command("ping")
+    finally:
+        mongod.thaw()
+    assert (await mongodb_version(mongod.url))[0].isdigit()
+
+
+async def test_a_mongod_listens_on_loopback_only(mongod: MongoServer):
+    assert _listening_on(mongod.pid or 0) == {"0100007F"}
+
+
+async def test_a_server_that_cannot_start_says_why(tmp_path: Path):
+    ports = Ports(lambda _: None)
+    first = MongoServer(tmp_path, ports)
+    async with first:
+        second = MongoServer(tmp_path, ports)  # the same data folder
+        with pytest.raises(LocalStackError, match="mongod ended at start"):
+            await second.start()

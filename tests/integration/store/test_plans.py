@@ -1,0 +1,83 @@
+"""That each query uses the index made for it, read off the server's own plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from forebay.jobs import Idempotency, JobState
+from forebay.store import updates
+from forebay.store.indexes import ACTIVE, JOBS
+from forebay.store.mongo import MongoJobStore
+from tests.contract.store.jobs import HOUR, a_job, a_waiting_job, inserted, now, started
+
+
+def index_names(plan: Any) -> Iterator[str]:
+    """Every index that a plan names, at any depth; a collection scan is named as itself."""
+    if isinstance(plan, dict):
+        if plan.get("stage") == "COLLSCAN":
+            yield "COLLSCAN"
+        if "indexName" in plan:
+            yield plan["indexName"]
+        for part in plan.values():
+            yield from index_names(part)
+    elif isinstance(plan, list):
+        for part in plan:
+            yield from index_names(part)
+
+
+@pytest.fixture
+async def busy(store: MongoJobStore, raw: Any) -> Any:
+    """A store with some of everything, most of it over."""
+    await raw[JOBS].delete_many({})
+    over = a_job(state=JobState.FAILED, expires_at=now() + HOUR, deadline=now(), start_by=now())
+    await inserted(store, *(over.evolve(id=f"{over.id}{n}") for n in range(200)))
+    await inserted(store, *(a_job(deadline=now() + HOUR, start_by=now()) for _ in range(20)))
+    await inserted(store, *(a_waiting_job(-HOUR) for _ in range(20)))
+    await inserted(store, a_job(idempotency=Idempotency("key", "f")))
+    await started(store, lease_s=0)
+    return raw
+
+
+KEY = {"tenant": "default", "idempotency.key": {"$eq": "key", "$type": "string"}}
+
+
+@pytest.mark.parametrize(
+    ("condition", "order", "indexes"),
+    [
+        (KEY, None, {"idempotency"}),
+        ({"tenant": "default"}, {"_id": -1}, {"newest"}),
+        (updates.unpublished(5), {"queued_at": 1}, {"unpublished"}),
+        (updates.due(), {"not_before": 1}, {"due"}),
+        (updates.lapsed(), {"lease.until": 1}, {"leases"}),
+        (updates.overdue(), None, {"start_by", "deadline"}),
+    ],
+)
+async def test_a_query_uses_the_index_made_for_it(
+    busy: Any, condition: dict[str, Any], order: dict[str, int] | None, indexes: set[str]
+) -> None:
+    find: dict[str, Any] = {"find": JOBS, "filter": condition, "limit": 10}
+    if order is not None:
+        find["sort"] = order
+    explained = await busy.command("explain", find, verbosity="queryPlanner")
+    assert set(index_names(explained["queryPlanner"]["winningPlan"])) == indexes
+
+
+async def test_the_loops_read_nothing_that_is_over(busy: Any) -> None:
+    for condition in (updates.unpublished(0), updates.due(), updates.lapsed(), updates.overdue()):
+        find = {"find": JOBS, "filter": condition, "limit": 1000}
+        explained = await busy.command("explain", find, verbosity="executionStats")
+        stats = explained["executionStats"]
+        # Two indexes may both hold a job; the 200 that are over are in neither.
+        assert stats["totalDocsExamined"] <= 60
+
+
+async def test_the_backlog_reads_no_document(busy: Any) -> None:
+    match = {"$match": {"state": {"$in": ACTIVE}}}
+    group = {"$group": {"_id": {"s": "$state", "k": "$kind"}, "o": {"$min": "$queued_at"}}}
+    command = {"aggregate": JOBS, "pipeline": [match, group], "cursor": {}, "hint": "backlog"}
+    explained = await busy.command("explain", command, verbosity="executionStats")
+    stats = explained.get("executionStats") or explained["stages"][0]["$cursor"]["executionStats"]
+    assert stats["totalDocsExamined"] == 0

@@ -1,0 +1,296 @@
+"""Every row of "bad input": the status, the code, the place, and nothing stored."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ingress.body import DISCARD_BYTES, MAX_DEPTH
+from tests.ingress_by_hand import JSON, SEARCH, World, ingress
+
+CANARY = "canary-7f3a"
+LLM: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def refused(world: World, status: int, code: str, **request: Any) -> dict[str, Any]:
+    path = request.pop("path", "/v1/jobs")
+    response = await world.client.post(path, **request)
+    problem: dict[str, Any] = response.json()
+    assert (response.status_code, problem["code"], problem["status"]) == (status, code, status)
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert CANARY not in response.text
+    assert CANARY not in str(world.logs)
+    assert (await world.client.get("/v1/jobs")).json()["data"] == []
+    return problem
+
+
+def pointers(problem: dict[str, Any]) -> set[str]:
+    return {error["pointer"] for error in problem["errors"]}
+
+
+def nested(levels: int) -> bytes:
+    """A body nested that deep: the envelope is one level, `metadata` another."""
+    inner = b"[" * (levels - 2) + b"]" * (levels - 2)
+    return b'{"kind":"search","input":{"query":"x"},"metadata":{"a":%b}}' % inner
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"{'query': 1}",
+        b'{"query": "x"} and more',
+        b"\xef\xbb\xbf{}",
+        b'{"query": "\xff"}',
+        b'{"query": "\xed\xa0\x80"}',
+        rb'{"query": "\ud800"}',
+        rb'{"query": "\ud800\ud800"}',
+        rb'{"query": "\udc00"}',
+        rb'{"query": "\x"}',
+        b'{"query": "x", "limit": 01}',
+        b'{"query": "x", "limit": NaN}',
+        b'{"query": "' + CANARY.encode(),
+        b'{"n": ' + b"9" * 5000 + b"}",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b'"' + b'\\"' * 200_000,
+        b"[" * 33 + b"]" * 33,
+    ],
+)
+async def test_a_body_that_is_not_readable_json_is_400(world: World, content: bytes) -> None:
+    await refused(world, 400, "malformed_json", path="/v1/search", content=content, headers=JSON)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e400", "-1E+999", "1" * 400 + ".5"])
+async def test_a_number_that_json_cannot_say_back_is_400(world: World, number: str) -> None:
+    content = f'{{"kind":"search","input":{{"query":"x"}},"metadata":{{"n":[{{"m":{number}}}]}}}}'
+    await refused(world, 400, "malformed_json", content=content, headers=JSON)
+
+
+async def test_words_that_look_like_such_numbers_are_only_words(world: World) -> None:
+    words = {"kind": "search", "input": {"query": "NaN 1e400 Infinity " + "1" * 400}}
+    assert (await world.client.post("/v1/jobs", json=words)).status_code == 202
+
+
+async def test_a_body_one_level_too_deep_is_400(world: World) -> None:
+    deep = nested(MAX_DEPTH + 1)
+    await refused(world, 400, "malformed_json", content=deep, headers=JSON)
+    fits = await world.client.post("/v1/jobs", content=nested(MAX_DEPTH), headers=JSON)
+    assert fits.status_code == 202
+
+
+async def test_brackets_inside_strings_are_not_depth(world: World) -> None:
+    body = {**LLM, "messages": [{"role": "user", "content": '[{"\\' * 1000}] * 40}
+    assert (await world.client.post("/v1/llm", json=body)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"kind": "search", "input": {"query": "x", "quary": 1}}, "/input/quary"),
+        ({"kind": "search", "input": {"query": ""}}, "/input/query"),
+        ({"kind": "search", "input": {"query": "   "}}, "/input/query"),
+        ({"kind": "search", "input": {}}, "/input/query"),
+        ({"kind": "search"}, "/input"),
+        ({"input": {"query": "x"}}, "/kind"),
+        ({"kind": CANARY, "input": {}}, "/kind"),
+        ({"kind": 5, "input": {}}, "/kind"),
+        ({"kind": "search", "input": {"query": "x", "limit": "5"}}, "/input/limit"),
+        ({"kind": "search", "input": {"query": "x", "limit": True}}, "/input/limit"),
+        ({"kind": "search", "input": {"query": "x", "limit": 51}}, "/input/limit"),
+        ({"kind": "search", "input": {"query": "x", "language": CANARY}}, "/input/language"),
+        ({"kind": "crawl", "input": {"url": f"ftp://{CANARY}/"}}, "/input/url"),
+        ({"kind": "crawl", "input": {"url": f"javascript:{CANARY}"}}, "/input/url"),
+        ({"kind": "crawl", "input": {"url": f"http://example.com:{CANARY}/"}}, "/input/url"),
+        ({"kind": "crawl", "input": {"url": f"http://{CANARY}\u2100'/"}}, "/input/url"),
+        ({"kind": "crawl", "input": {"url": f"https://u:{CANARY}@example.com/"}}, "/input/url"),
+        (
+            {"kind": "crawl", "input": {"url": "https://e.com/", "formats": ["pdf"]}},
+            "/input/formats/0",
+        ),
+        ({"kind": "crawl", "input": {"url": "https://e.com/", "render": True}}, "/input/render"),
+        ({"kind": "llm", "input": {"model": "m", "messages": []}}, "/input/messages"),
+        ({"kind": "llm", "input": {"model": "m"}}, "/input/messages"),
+        (
+            {"kind": "llm", "input": {"model": "m", "messages": [{"role": CANARY}]}},
+            "/input/messages/0/role",
+        ),
+        (
+            {
+                "kind": "llm",
+                "input": {
+                    "model": "m",
+                    "messages": [{"role": "user", "content": [{"type": CANARY}]}],
+                },
+            },
+            "/input/messages/0/content/0/type",
+        ),
+        (
+            {
+                "kind": "llm",
+                "input": {
+                    "model": "m",
+                    "messages": [{"role": "user", "content": [{"type": "text"}]}],
+                },
+            },
+            "/input/messages/0/content/0/text",
+        ),
+        ({"kind": "search", "input": SEARCH, "webhook": {"url": "https://e.com"}}, "/webhook"),
+        ({"kind": "search", "input": SEARCH, "batch_id": "b"}, "/batch_id"),
+        ({"kind": "search", "input": SEARCH, "a/b~c": 1}, "/a~1b~0c"),
+        ({"kind": "search", "input": SEARCH, "lane": "fast"}, "/lane"),
+        ({"kind": "search", "input": SEARCH, "retry": {"max_attempts": 0}}, "/retry/max_attempts"),
+        ({"kind": "search", "input": SEARCH, "retry": {"on_unknown": "?"}}, "/retry/on_unknown"),
+        ({"kind": "search", "input": SEARCH, "result_ttl_s": 1}, "/result_ttl_s"),
+        ({"kind": "search", "input": SEARCH, "tags": "a"}, "/tags"),
+        ({"kind": "search", "input": SEARCH, "tags": [""]}, "/tags/0"),
+        ({"kind": "search", "input": SEARCH, "metadata": []}, "/metadata"),
+        ({"kind": "search", "input": SEARCH, "metadata": {"a": "x" * 20_000}}, "/metadata"),
+        ({"kind": "search", "input": SEARCH, "provider": {"order": ["A B"]}}, "/provider/order/0"),
+        ({"kind": "search", "input": SEARCH, "deadline": 4102444800}, "/deadline"),
+        ({"kind": "search", "input": SEARCH, "deadline": "4102444800"}, "/deadline"),
+        ({"kind": "search", "input": SEARCH, "deadline": "2100-01-01T00:00:00"}, "/deadline"),
+        ({"kind": "search", "input": SEARCH, "deadline": "2100-13-01T00:00:00Z"}, "/deadline"),
+        (
+            {"kind": "search", "input": SEARCH, "deadline": "9999-12-31T23:59:59-12:00"},
+            "/deadline",
+        ),
+        (
+            {
+                "kind": "search",
+                "input": SEARCH,
+                "not_before": "2100-01-02T00:00:00Z",
+                "deadline": "2100-01-01T00:00:00Z",
+            },
+            "/deadline",
+        ),
+        ([], ""),
+        ("text", ""),
+        (None, ""),
+    ],
+)
+async def test_what_is_not_valid_is_422_with_the_place(
+    world: World, body: Any, pointer: str
+) -> None:
+    content = json.dumps(body)
+    problem = await refused(world, 422, "validation_error", content=content, headers=JSON)
+    assert pointers(problem) == {pointer}
+
+
+async def test_every_invalid_place_is_named_but_not_more_than_a_screen(world: World) -> None:
+    body = {"kind": "search", "input": {"limit": "x"}, "lane": 1}
+    problem = await refused(world, 422, "validation_error", json=body)
+    assert pointers(problem) == {"/input/query", "/input/limit", "/lane"}
+    many = {"kind": "search", "input": SEARCH, **{f"f{i}": i for i in range(1000)}}
+    problem = await refused(world, 422, "validation_error", json=many)
+    assert len(problem["errors"]) == 20
+    assert problem["detail"].startswith("1000 parts")
+
+
+@pytest.mark.parametrize("limit", ["deadline", "start_by"])
+async def test_a_time_limit_in_the_past_is_said_apart(world: World, limit: str) -> None:
+    body = {"kind": "search", "input": SEARCH, limit: "2001-01-01T00:00:00Z"}
+    problem = await refused(world, 422, "deadline_in_past", json=body)
+    assert pointers(problem) == {f"/{limit}"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://[::1]/",
+        "http://2130706433/",
+        "http://localhost/",
+        "http://db.internal/",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/crawl"])
+async def test_a_literal_forbidden_address_is_refused(world: World, path: str, url: str) -> None:
+    body: Any = {"url": url}
+    if path == "/v1/jobs":
+        body = {"kind": "crawl", "input": body}
+    problem = await refused(world, 422, "address_forbidden", path=path, json=body)
+    assert pointers(problem) == {"/input/url" if path == "/v1/jobs" else "/url"}
+
+
+async def test_the_development_list_opens_an_exact_address(world: World) -> None:
+    opened = await world.client.post("/v1/crawl", json={"url": "http://localhost:9000/a"})
+    assert opened.status_code == 202
+
+
+async def test_a_body_over_the_limit_is_413(world: World) -> None:
+    content = json.dumps({"query": "x" * (1024 * 1024)}).encode()
+    problem = await refused(
+        world, 413, "payload_too_large", path="/v1/search", content=content, headers=JSON
+    )
+    assert "1048576" in problem["detail"]
+
+
+async def test_a_chunked_body_is_counted_as_it_comes(world: World) -> None:
+    sent = 0
+
+    async def endless() -> Any:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b" " * 65_536
+
+    await refused(
+        world, 413, "payload_too_large", path="/v1/search", content=endless(), headers=JSON
+    )
+    assert sent * 65_536 <= 1024 * 1024 + DISCARD_BYTES + 2 * 65_536
+
+
+async def test_a_body_of_exactly_the_limit_is_taken() -> None:
+    async with ingress(max_body_bytes=2048) as world:
+        frame = len(json.dumps({"query": ""}))
+        content = json.dumps({"query": "x" * (2048 - frame)}).encode()
+        assert len(content) == 2048
+        taken = await world.client.post("/v1/search", content=content, headers=JSON)
+        assert taken.status_code == 202
+        over = await world.client.post("/v1/search", content=content + b" ", headers=JSON)
+        assert over.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        {"Content-Type": "application/json; charset=utf-16"},
+        {"Content-Type": "application/jsonp"},
+        {"Content-Type": "text/problem+json"},
+        {"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    ],
+)
+async def test_another_content_type_is_415(world: World, headers: dict[str, str]) -> None:
+    content = json.dumps(SEARCH)
+    await refused(
+        world, 415, "unsupported_media_type", path="/v1/search", content=content, headers=headers
+    )
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json; charset=utf-8",
+        'Application/JSON;charset="UTF-8"',
+        "application/vnd.api+json",
+        "application/json; version=1",
+    ],
+)
+async def test_json_under_its_other_names_is_taken(world: World, content_type: str) -> None:
+    taken = await world.client.post(
+        "/v1/search", content=json.dumps(SEARCH), headers={"Content-Type": content_type}
+    )
+    assert taken.status_code == 202
+
+
+async def test_a_form_of_the_input_alone_has_its_pointers_at_the_root(world: World) -> None:
+    problem = await refused(world, 422, "validation_error", path="/v1/search", json={"query": ""})
+    assert pointers(problem) == {"/query"}

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ingress import openapi
+from ingress.app import describe_app
+from ingress.schemas import JOB_SUBMISSION
+from ingress.views import JobList, JobView
+from tests.ingress_by_hand import World
+
+COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
+
+
+def test_the_committed_description_is_the_present_one() -> None:
+    said = "run `python -m ingress.openapi docs/openapi.json`"
+    assert COMMITTED.read_text(encoding="utf-8") == openapi.render(describe_app()), said
+
+
+def test_every_reference_of_the_description_leads_somewhere() -> None:
+    description = openapi.describe(describe_app())
+    names = set(re.findall(r"#/components/schemas/(\w+)", str(description)))
+    assert names
+    assert names <= description["components"]["schemas"].keys()
+
+
+def test_every_path_of_this_version_is_described_with_its_problems() -> None:
+    paths = openapi.describe(describe_app())["paths"]
+    assert {(method, path) for path, operations in paths.items() for method in operations} == {
+        ("post", "/v1/jobs"),
+        ("get", "/v1/jobs"),
+        ("post", "/v1/search"),
+        ("post", "/v1/crawl"),
+        ("post", "/v1/llm"),
+        ("get", "/v1/jobs/{job_id}"),
+        ("get", "/v1/jobs/{job_id}/result"),
+        ("get", "/livez"),
+        ("get", "/readyz"),
+        ("get", "/metrics"),
+    }
+    submit: dict[str, Any] = paths["/v1/jobs"]["post"]
+    assert submit["responses"].keys() == {"200", "202", "400", "413", "415", "422", "503"}
+    assert len(submit["requestBody"]["content"]["application/json"]["schema"]["oneOf"]) == 3
+    listing = {parameter["name"] for parameter in paths["/v1/jobs"]["get"]["parameters"]}
+    assert listing == {"state", "kind", "limit", "cursor"}
+
+
+def test_the_examples_are_what_they_are_examples_of() -> None:
+    schemas = openapi.describe(describe_app())["components"]["schemas"]
+    for name in ("SearchSubmission", "CrawlSubmission", "LlmSubmission"):
+        for example in schemas[name]["examples"]:
+            JOB_SUBMISSION.validate_python(example)
+    for model in (JobView, JobList):
+        for example in schemas[model.__name__]["examples"]:
+            model.model_validate(example)
+
+
+async def test_the_docs_page_needs_nothing_from_another_host(world: World) -> None:
+    page = await world.client.get("/docs")
+    assert page.status_code == 200
+    assert "://" not in page.text
+    files = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(files) == 3
+    for path in (*files, "/openapi.json"):
+        assert (await world.client.get(path)).status_code == 200
+    assert '"validatorUrl": null' in page.text

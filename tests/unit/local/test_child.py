@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from forebay.local.child import Child, last_line
+
+_PARENT = """
+import asyncio, os, sys
+from pathlib import Path
+from forebay.local.child import Child
+async def main():
+    here = Path(sys.argv[1])
+    child = await Child.start(["sleep", "600"], os.environ, here, here / "log")
+    print(child.pid, flush=True)
+    await child.wait()
+asyncio.run(main())
+"""
+_STUBBORN = """
+import pathlib, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path("sign").write_text("ready")
+time.sleep(600)
+"""
+
+
+def _ends(pid_fd: int) -> bool:
+    """Whether the process behind the descriptor ends within ten seconds."""
+    return bool(select.select([pid_fd], [], [], 10)[0])
+
+
+def test_a_child_dies_with_its_parent_even_when_that_is_killed(tmp_path: Path):
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", _PARENT, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as parent:
+        assert parent.stdout is not None
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        parent.kill()
+    try:
+        assert _ends(child)
+    finally:
+        os.close(child)
+
+
+async def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(tmp_path: Path):
+    os.mkfifo(tmp_path / "sign")
+    command = [sys.executable, "-c", _STUBBORN]
+    child = await Child.start(command, os.environ, tmp_path, tmp_path / "log")
+    await _sign(tmp_path)
+    assert await child.stop(grace_s=0.1) == -signal.SIGKILL
+    assert child.ending() == "SIGKILL"
+
+
+async def test_what_a_child_started_ends_with_it(tmp_path: Path):
+    log = tmp_path / "log"
+    os.mkfifo(tmp_path / "sign")
+    script = "sleep 600 & echo $! > sign; wait"
+    child = await Child.start(["sh", "-c", script], os.environ, tmp_path, log)
+    grandchild = os.pidfd_open(int(await _sign(tmp_path)))
+    await child.stop(grace_s=5)
+    try:
+        assert _ends(grandchild)
+    finally:
+        os.close(grandchild)
+
+
+async def test_a_frozen_child_can_be_stopped(tmp_path: Path):
+    child = await Child.start(["sleep", "600"], os.environ, tmp_path, tmp_path / "log")
+    child.send(signal.SIGSTOP)
+    assert await child.stop(grace_s=5) == -signal.SIGTERM
+
+
+async def test_how_it_ended_is_said_in_words(tmp_path: Path):
+    command = ["sh", "-c", "echo first; echo 'the reason'; exit 3"]
+    child = await Child.start(command, os.environ, tmp_path, tmp_path / "log")
+    assert await child.wait() == 3
+    assert child.ending() == "exit code 3"
+    assert child.last_line() == "the reason"
+    assert not child.running
+
+
+async def _sign(directory: Path) -> str:
+    """What the child writes into the pipe named `sign`; opening it waits for the child."""
+    return await asyncio.to_thread((directory / "sign").read_text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("", ""), ("a\n\n  \n", "a"), ("a\nb", "b"), ("x" * 10_000 + "\nend\n", "end")],
+)
+def test_the_last_line_is_the_last_that_is_not_blank(tmp_path: Path, text: str, line: str):
+    log = tmp_path / "log"
+    log.write_text(text)
+    assert last_line(log) == line
+
+
+def test_a_log_that_is_not_there_has_no_last_line(tmp_path: Path):
+    assert last_line(tmp_path / "none") == ""

@@ -1,0 +1,227 @@
+"""The reconciler's loops on the shipped fakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import structlog
+
+from forebay.errors import StoreUnavailable
+from forebay.jobs import Job, JobKind, JobState, Lane, OnUnknown
+from forebay.store import JobRef
+from forebay.store.memory import MemoryJobStore
+from forebay.telemetry.metrics import Metrics
+from forebay.testing.broker import FakeBroker
+from reconciler.census import Census
+from reconciler.loop import run_loop
+from reconciler.relay import Relay
+from reconciler.rescuer import Rescuer
+
+START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+
+
+class World:
+    def __init__(self) -> None:
+        self.now = START
+        self.store = MemoryJobStore(lambda: self.now)
+        self.broker = FakeBroker()
+        self.metrics = Metrics()
+        self.logger: Any = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
+
+    def relay(self, batch: int = 10) -> Relay:
+        return Relay(
+            self.store,
+            self.broker.publisher(),
+            self.metrics,
+            self.logger,
+            publish_after_s=2,
+            batch=batch,
+        )
+
+    def rescuer(self) -> Rescuer:
+        return Rescuer(self.store, self.metrics, self.logger, batch=10)
+
+    async def submit(self, job_id: str = "job_1", **changes: Any) -> Job:
+        job = Job(
+            id=job_id,
+            tenant="t",
+            kind=JobKind.SEARCH,
+            lane=Lane.DEFAULT,
+            state=JobState.QUEUED,
+            input="{}",
+            created_at=self.now,
+            queued_at=self.now,
+            max_attempts=2,
+        ).evolve(**changes)
+        await self.store.insert([job])
+        return job
+
+    async def job(self, job_id: str = "job_1") -> Job:
+        job = await self.store.get("t", job_id)
+        assert job is not None
+        return job
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def waiting(self) -> int:
+        return self.broker.waiting(JobKind.SEARCH, Lane.DEFAULT)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_the_relay_leaves_a_fresh_job_to_whoever_accepted_it(world: World) -> None:
+    await world.submit()
+    world.advance(1.9)
+    await world.relay().turn()
+    assert world.waiting() == 0
+
+
+async def test_the_relay_publishes_what_nobody_confirmed_and_only_once(world: World) -> None:
+    await world.submit()
+    world.advance(2.1)
+    await world.relay().turn()
+    assert (await world.job()).published_at is not None
+    world.advance(60)
+    await world.relay().turn()
+    assert world.waiting() == 1
+
+
+async def test_the_relay_publishes_a_scheduled_job_when_it_is_due(world: World) -> None:
+    at = START + timedelta(seconds=30)
+    await world.submit(state=JobState.SCHEDULED, not_before=at, queued_at=None)
+    world.advance(29)
+    await world.relay().turn()
+    assert ((await world.job()).state, world.waiting()) == (JobState.SCHEDULED, 0)
+    world.advance(1)
+    await world.relay().turn()
+    assert ((await world.job()).state, world.waiting()) == (JobState.QUEUED, 1)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda broker: broker.stop(),
+        lambda broker: setattr(broker, "blocked", True),
+        lambda broker: broker.unbound.add((JobKind.SEARCH, Lane.DEFAULT)),
+        lambda broker: setattr(broker, "max_length", 0),
+    ],
+    ids=["down", "blocked", "unbound", "full"],
+)
+async def test_what_the_broker_does_not_take_stays_unpublished_and_is_tried_again(
+    world: World, fault: Callable[[FakeBroker], object]
+) -> None:
+    await world.submit()
+    world.advance(3)
+    fault(world.broker)
+    assert not await world.relay().turn()
+    assert (await world.job()).published_at is None
+    healthy = world.broker = FakeBroker()
+    await world.relay().turn()
+    assert healthy.waiting(JobKind.SEARCH, Lane.DEFAULT) == 1
+
+
+async def test_a_full_batch_asks_for_another_turn_at_once(world: World) -> None:
+    for n in range(5):
+        await world.submit(f"job_{n}")
+    world.advance(3)
+    relay = world.relay(batch=2)
+    assert [await relay.turn() for _ in range(3)] == [True, True, False]
+    assert world.waiting() == 5
+
+
+async def test_the_rescuer_queues_a_job_whose_worker_is_gone(world: World) -> None:
+    job = await world.submit()
+    await world.store.claim(JobRef.of(job), "w", 30)
+    world.advance(29)
+    await world.rescuer().turn()
+    assert (await world.job()).state is JobState.RUNNING
+    world.advance(2)
+    await world.rescuer().turn()
+    job = await world.job()
+    assert (job.state, job.attempts, job.published_at) == (JobState.QUEUED, 1, None)
+    world.advance(3)
+    await world.relay().turn()
+    assert world.waiting() == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"max_attempts": 1}, "attempts_exhausted"),
+        ({"on_unknown": OnUnknown.FAIL}, "outcome_unknown"),
+    ],
+)
+async def test_the_rescuer_fails_what_may_not_be_called_again(
+    world: World, changes: dict[str, Any], code: str
+) -> None:
+    job = await world.submit(**changes)
+    await world.store.claim(JobRef.of(job), "w", 30)
+    world.advance(31)
+    await world.rescuer().turn()
+    job = await world.job()
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert job.error.code == code
+
+
+async def test_a_call_ten_leases_long_that_renews_is_left_alone(world: World) -> None:
+    job = await world.submit()
+    claimed = await world.store.claim(JobRef.of(job), "w", 30)
+    token = claimed.job.lease.token  # type: ignore[union-attr]
+    for _ in range(30):
+        world.advance(10)
+        await world.store.renew(job.id, token, 30)
+        await world.rescuer().turn()
+    job = await world.job()
+    assert (job.state, job.attempts) == (JobState.RUNNING, 1)
+
+
+async def test_waiting_jobs_expire_at_their_limits(world: World) -> None:
+    await world.submit("late_start", start_by=START + timedelta(seconds=5))
+    await world.submit("late_end", deadline=START + timedelta(seconds=5))
+    await world.submit("patient")
+    world.advance(6)
+    await world.rescuer().turn()
+    assert (await world.job("late_start")).state is JobState.EXPIRED
+    assert (await world.job("late_end")).state is JobState.EXPIRED
+    assert (await world.job("patient")).state is JobState.QUEUED
+
+
+async def test_the_census_shows_what_waits_and_forgets_what_is_gone(world: World) -> None:
+    job = await world.submit()
+    census = Census(world.store, world.metrics)
+    labels = {"kind": "search", "lane": "default", "state": "queued"}
+    await census.turn()
+    assert world.metrics.registry.get_sample_value("forebay_jobs_open", labels) == 1
+    await world.store.claim(JobRef.of(job), "w", 30)
+    await census.turn()
+    assert world.metrics.registry.get_sample_value("forebay_jobs_open", labels) is None
+
+
+async def test_a_loop_outlives_its_failures(world: World) -> None:
+    answers = iter([StoreUnavailable(), ZeroDivisionError(), True, False])
+    ended = asyncio.Event()
+
+    async def turn() -> bool:
+        answer = next(answers, None)
+        if answer is None:
+            ended.set()
+            return False
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    task = asyncio.create_task(run_loop("relay", turn, 0, world.metrics, world.logger))
+    async with asyncio.timeout(5):
+        await ended.wait()
+    task.cancel()
+    turns = world.metrics.registry.get_sample_value
+    assert turns("forebay_loop_turns_total", {"loop": "relay", "outcome": "failed"}) == 2
