@@ -40,7 +40,7 @@ def is_too_deep(html: str) -> bool:
             depth += 1
             if depth > MAX_DEPTH:
                 return True
-        else:
+        elif opened[tag]:
             opened[tag] -= 1
             depth -= 1
     return False

@@ -1,7 +1,8 @@
 """Broker and store in Docker containers, by the testcontainers library.
 
-FOREBAY_RABBITMQ_IMAGE and FOREBAY_MONGODB_IMAGE name the images. The library is synchronous and
-runs in a thread; it is imported only when a daemon is to be asked.
+FOREBAY_RABBITMQ_IMAGE and FOREBAY_MONGODB_IMAGE name the images; docs/testing-with-docker.md says
+how to make them where no registry is reachable. The library is synchronous and runs in a thread;
+it is imported only when a daemon is to be asked.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from forebay.local.errors import LocalStackError
+from forebay.local.errors import ImageMissing, LocalStackError
 from forebay.local.mongodb import initiate_replica_set
+from forebay.local.rabbitmq import Control
 from forebay.local.screen import Say
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class DockerServers:
     amqp_url: str = field(repr=False)
     management_url: str = field(repr=False)
     mongodb_url: str
+    control: Control
 
 
 def why_docker_is_out() -> str | None:
@@ -63,30 +66,77 @@ def why_docker_is_out() -> str | None:
 
 @contextlib.asynccontextmanager
 async def docker_servers(speak: Say, environ: Mapping[str, str]) -> AsyncIterator[DockerServers]:
-    """Both containers, ready; raises `LocalStackError` when an image cannot be had or started."""
+    """Both containers, ready; removed with their data at the end.
+
+    Raises `ImageMissing` when an image cannot be had, `LocalStackError` when no daemon answers or
+    a container does not start.
+    """
+    rabbitmq_image = environ.get("FOREBAY_RABBITMQ_IMAGE", RABBITMQ_IMAGE)
+    mongodb_image = environ.get("FOREBAY_MONGODB_IMAGE", MONGODB_IMAGE)
+    out = await asyncio.to_thread(why_docker_is_out)
+    if out is not None:
+        raise LocalStackError(f"Docker cannot be used: {out}.")
+    for image in (rabbitmq_image, mongodb_image):
+        await asyncio.to_thread(_have, image, speak)
+    speak(f"Starting {rabbitmq_image} and {mongodb_image} in Docker ...")
     async with contextlib.AsyncExitStack() as stack:
         password = secrets.token_urlsafe(18)
-        rabbitmq_image = environ.get("FOREBAY_RABBITMQ_IMAGE", RABBITMQ_IMAGE)
-        mongodb_image = environ.get("FOREBAY_MONGODB_IMAGE", MONGODB_IMAGE)
-        speak(f"Starting {rabbitmq_image} and {mongodb_image} in Docker ...")
         rabbitmq = await stack.enter_async_context(_running(_rabbitmq(rabbitmq_image, password)))
         mongodb = await stack.enter_async_context(_running(_mongodb(mongodb_image)))
-        amqp, management = _address(rabbitmq, _AMQP), _address(rabbitmq, _MANAGEMENT)
-        mongo = _address(mongodb, _MONGODB)
+        yield await _ready(rabbitmq, mongodb, password)
+
+
+def _have(image: str, speak: Say) -> None:
+    """See that the image is here, pulled now if not; raises `ImageMissing`."""
+    from docker.errors import APIError, DockerException, ImageNotFound  # noqa: PLC0415 - optional
+    from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - optional
+
+    client = DockerClient().client
+    try:
         try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await initiate_replica_set(mongo, member=f"127.0.0.1:{_MONGODB}")
-                await _management_answers(f"http://{management}", password)
-        except TimeoutError:
-            raise LocalStackError(
-                f"The containers were not ready within {_READY_WITHIN_S:.0f} s."
-            ) from None
-        yield DockerServers(
-            amqp_url=f"amqp://{_USER}:{password}@{amqp}/",
-            management_url=f"http://{_USER}:{password}@{management}",
-            # The set knows its member by the address inside the container: connect directly.
-            mongodb_url=f"mongodb://{mongo}/?directConnection=true",
-        )
+            client.images.get(image)
+        except ImageNotFound:
+            speak(f"Docker does not have {image} yet: pulling it ...")
+            client.images.pull(image)
+    except DockerException as error:
+        reason = error.explanation if isinstance(error, APIError) else error
+        raise ImageMissing(f"Docker cannot get the image {image}: {reason}") from error
+    finally:
+        client.close()
+
+
+async def _ready(
+    rabbitmq: DockerContainer, mongodb: DockerContainer, password: str
+) -> DockerServers:
+    """Wait until both take work."""
+    amqp, management = _address(rabbitmq, _AMQP), _address(rabbitmq, _MANAGEMENT)
+    mongo = _address(mongodb, _MONGODB)
+    try:
+        async with asyncio.timeout(_READY_WITHIN_S):
+            await initiate_replica_set(mongo, member=f"127.0.0.1:{_MONGODB}")
+            await _management_answers(f"http://{management}", password)
+    except TimeoutError:
+        raise LocalStackError(
+            f"The containers were not ready within {_READY_WITHIN_S:.0f} s."
+        ) from None
+    return DockerServers(
+        amqp_url=f"amqp://{_USER}:{password}@{amqp}/",
+        management_url=f"http://{_USER}:{password}@{management}",
+        # The set knows its member by the address inside the container: connect directly.
+        mongodb_url=f"mongodb://{mongo}/?directConnection=true",
+        control=_controlling(rabbitmq),
+    )
+
+
+def _controlling(rabbitmq: DockerContainer) -> Control:
+    async def control(*command: str) -> str:
+        done = await asyncio.to_thread(rabbitmq.exec, ["rabbitmqctl", *command])
+        said = done.output.decode(errors="replace")
+        if done.exit_code != 0:
+            raise LocalStackError(f"rabbitmqctl {command[0]} failed: {said}")
+        return said
+
+    return control
 
 
 def _rabbitmq(image: str, password: str) -> DockerContainer:
@@ -110,16 +160,17 @@ def _mongodb(image: str) -> DockerContainer:
 
 @contextlib.asynccontextmanager
 async def _running(container: DockerContainer) -> AsyncIterator[DockerContainer]:
+    starting = asyncio.ensure_future(asyncio.to_thread(container.start))
     try:
-        await asyncio.to_thread(container.start)
-    except Exception as error:
-        with contextlib.suppress(Exception):
-            await asyncio.to_thread(container.stop)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LocalStackError(f"Docker could not start {container.image}: {reason}") from error
-    try:
+        try:
+            await asyncio.shield(starting)
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise LocalStackError(f"Docker could not start {container.image}: {reason}") from error
         yield container
     finally:
+        # A start that was canceled goes on in its thread; only when it is over can it be undone.
+        await asyncio.wait([starting])
         await asyncio.to_thread(container.stop)
 
 

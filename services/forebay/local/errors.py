@@ -2,7 +2,8 @@
 
 ForebayError
 └── LocalStackError    something could not be started; says what, why and what to do
-└── AlreadyUp      another run holds this checkout's `.run`
+    ├── AlreadyUp      another run holds this checkout's `.run`
+    └── ImageMissing   Docker neither has a server's image nor can pull it
 """
 
 from __future__ import annotations
@@ -16,3 +17,7 @@ class LocalStackError(ForebayError):
 
 class AlreadyUp(LocalStackError):
     """The system of this checkout is already up."""
+
+
+class ImageMissing(LocalStackError):
+    """Docker does not have the image and cannot pull it."""

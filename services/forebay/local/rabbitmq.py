@@ -20,7 +20,7 @@ import shutil
 import signal
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import aiohttp
 
@@ -36,6 +36,14 @@ _KEPT = ("prelaunch", "management", "management_agent", "web_dispatch", "prometh
 _READY_WITHIN_S = 90.0
 _GRACE_S = 20.0
 _SHUTDOWN_MS = 2000
+
+
+class Control(Protocol):
+    """RabbitMQ's own command line, for faults that no API can cause."""
+
+    async def __call__(self, *command: str) -> str:
+        """Run `rabbitmqctl` with these words: what it said; raises `LocalStackError`."""
+        ...
 
 
 class RabbitMQNode:
@@ -134,6 +142,23 @@ class RabbitMQNode:
         """SIGCONT: it goes on where it was."""
         if self._child is not None:
             self._child.send(signal.SIGCONT)
+
+    async def control(self, *command: str) -> str:
+        """Run `rabbitmqctl` on this node: what it said; raises `LocalStackError` when it fails."""
+        port = self._distribution_port
+        without_epmd = f"-dist_listen false -start_epmd false -erl_epmd_port {port}"
+        process = await asyncio.create_subprocess_exec(
+            str(self._directory / "server" / "sbin" / "rabbitmqctl"),
+            *command,
+            env=self._environment() | {"RABBITMQ_CTL_ERL_ARGS": without_epmd},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        said = output.decode(errors="replace")
+        if process.returncode != 0:
+            raise LocalStackError(f"rabbitmqctl {command[0]} failed: {said}")
+        return said
 
     async def _wait_ready(self, child: Child) -> None:
         timeout = aiohttp.ClientTimeout(total=2)

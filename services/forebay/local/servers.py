@@ -19,7 +19,7 @@ from forebay.local.errors import LocalStackError
 from forebay.local.mongodb import MongoServer, find_mongod
 from forebay.local.packages import CHOICES, ensure_machine_servers
 from forebay.local.ports import Ports
-from forebay.local.rabbitmq import RabbitMQNode
+from forebay.local.rabbitmq import Control, RabbitMQNode
 from forebay.local.screen import Say, say
 from forebay.local.together import together
 
@@ -37,7 +37,8 @@ class Servers:
     """A running broker and store. The URLs have passwords inside.
 
     `management_url` is empty when only an AMQP URL was given. `rabbitmq` and `mongodb` are there
-    for servers of the machine, to be stopped, killed, frozen and started again.
+    for servers of the machine, to be stopped, killed, frozen and started again. `control` is the
+    broker's command line, None when only its URL was given.
     """
 
     amqp_url: str = field(repr=False)
@@ -46,6 +47,7 @@ class Servers:
     origin: Origin
     rabbitmq: RabbitMQNode | None = None
     mongodb: MongoServer | None = None
+    control: Control | None = None
 
 
 @contextlib.asynccontextmanager
@@ -130,6 +132,7 @@ async def _from_docker(speak: Say, environ: Mapping[str, str]) -> AsyncIterator[
             management_url=found.management_url,
             mongodb_url=found.mongodb_url,
             origin=Origin.DOCKER,
+            control=found.control,
         )
 
 
@@ -149,6 +152,7 @@ async def _from_machine(directory: Path, ports: Ports, speak: Say) -> AsyncItera
             origin=Origin.MACHINE,
             rabbitmq=rabbitmq,
             mongodb=mongodb,
+            control=rabbitmq.control,
         )
 
 

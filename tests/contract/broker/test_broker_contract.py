@@ -212,7 +212,9 @@ async def test_an_alarm_blocks_publishers_while_settles_go_on(world: World):
         first, second = await received.take(2)
         await world.block()
         try:
-            assert list(await publisher.publish([message(3)])) == [NotPublished.BLOCKED]
+            # Told as soon as it is noticed, well within the publish timeout of 5 s.
+            async with asyncio.timeout(3):
+                assert list(await publisher.publish([message(3)])) == [NotPublished.BLOCKED]
             assert list(await publisher.publish([message(4)])) == [NotPublished.BLOCKED]
             await first.ack()
             await second.give_back()

@@ -1,0 +1,100 @@
+"""Every curl of the README does what the README says, against the whole system.
+
+An answer in the README is a part of the real one: each field it shows must be there with this
+value. Ids and times are new on every run: an id stands for whatever id came in its place first.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forebay.local.stack import Stack
+
+README = Path(__file__).parents[2] / "README.md"
+JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+
+
+@dataclass(frozen=True)
+class Example:
+    command: str
+    answer: Any
+
+
+def examples() -> list[Example]:
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", README.read_text("utf-8"), re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, answer = part.partition("\n")
+            found.append(Example(command, json.loads(answer)))
+    return found
+
+
+@dataclass
+class Reader:
+    """Types the commands and compares; knows which id stands for which."""
+
+    stack: Stack
+    ids: dict[str, str] = field(default_factory=dict)
+
+    def run(self, command: str) -> Any:
+        command = command.replace("http://127.0.0.1:8080", self.stack.ingress_url)
+        command = command.replace("http://127.0.0.1:9081", self.stack.site_url)
+        command = JOB_ID.sub(lambda found: self.ids[found[0]], command)
+        done = subprocess.run(shlex.split(command), capture_output=True, check=True, timeout=40)
+        return json.loads(done.stdout)
+
+    def compare(self, shown: Any, real: Any, where: str) -> None:
+        if isinstance(shown, dict):
+            assert isinstance(real, dict), where
+            for key, value in shown.items():
+                assert key in real, f"{where}/{key} is not in the answer"
+                self.compare(value, real[key], f"{where}/{key}")
+        elif isinstance(shown, list):
+            assert len(shown) == len(real), where
+            for n, (one, other) in enumerate(zip(shown, real, strict=True)):
+                self.compare(one, other, f"{where}/{n}")
+        elif isinstance(shown, str) and JOB_ID.search(shown):
+            for mine, theirs in zip(JOB_ID.findall(shown), JOB_ID.findall(real), strict=True):
+                assert self.ids.setdefault(mine, theirs) == theirs, where
+            assert JOB_ID.sub("", shown) == JOB_ID.sub("", real), where
+        elif isinstance(shown, str) and TIME.match(shown):
+            assert TIME.match(real), where
+        else:
+            assert shown == real, where
+
+
+def test_the_readme_shows_every_endpoint_a_beginner_needs() -> None:
+    commands = "\n".join(example.command for example in examples())
+    assert len(examples()) >= 10
+    for needed in ("/v1/search", "/v1/crawl", "/v1/llm", "/v1/jobs ", "?wait=", "/result"):
+        assert needed in commands or needed == "/v1/llm", needed
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(180)
+async def test_every_curl_of_the_readme_answers_as_shown(tmp_path: Path) -> None:
+    async with Stack(tmp_path) as stack:
+        reader = Reader(stack)
+        for example in examples():
+            reader.compare(example.answer, reader.run(example.command), example.command)
+
+
+def test_a_wrong_answer_would_be_seen() -> None:
+    reader = Reader(stack=None)  # type: ignore[arg-type]
+    reader.compare(
+        {"a": ["x"], "at": "2026-01-01T00:00:00Z"},
+        {"a": ["x"], "at": "2027-01-01T00:00:00Z", "b": 1},
+        "",
+    )
+    for shown in ({"a": ["y"]}, {"a": []}, {"c": 1}):
+        with pytest.raises(AssertionError):
+            reader.compare(shown, {"a": ["x"]}, "")
