@@ -1,4 +1,4 @@
-"""A real RabbitMQ for tests of the broker room: one node, one vhost, and the faults to plant."""
+"""A real RabbitMQ for tests of the broker room: one vhost of it, and the faults to plant."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aio_pika
 import httpx
+import pytest
 import structlog
 from pydantic import SecretStr
 
@@ -24,7 +24,7 @@ from forebay.broker.settling import opened
 from forebay.broker.topology import dead_queue_name, forebay_topology, queue_name, routing_key
 from forebay.broker.watchdog import WatchTiming
 from forebay.jobs import JobKind, Lane
-from forebay.local.rabbitmq import RabbitMQNode
+from forebay.local.rabbitmq import Control, RabbitMQNode
 from forebay.settings import BrokerSettings
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
@@ -98,23 +98,42 @@ def message(
     return JobMessage(job_id=f"job_{n:032x}", generation=1, kind=kind, lane=lane, **more)
 
 
+class Broker(Protocol):
+    """The shared servers or a node of the test's own."""
+
+    @property
+    def amqp_url(self) -> str: ...
+
+    @property
+    def management_url(self) -> str: ...
+
+    @property
+    def control(self) -> Control | None: ...
+
+
 class RabbitWorld:
     """One vhost with the topology, reached as an administrator, and ways to disturb it."""
 
     name = "rabbitmq"
 
-    def __init__(self, node: RabbitMQNode, directory: Path, client: httpx.AsyncClient) -> None:
+    def __init__(self, broker: Broker, client: httpx.AsyncClient) -> None:
         self.vhost = f"test-{uuid.uuid4().hex[:8]}"
         self.management = client
         self.log = Log()
         self.metrics = Metrics()
-        self.node = node
-        self._directory = directory
+        self._broker = broker
+        self._blocked = False
         self._exits = AsyncExitStack()
         self._consumers: list[RabbitConsumer] = []
 
+    @property
+    def node(self) -> RabbitMQNode:
+        """The node, where the test has one of its own to stop, kill and freeze."""
+        assert isinstance(self._broker, RabbitMQNode), "the shared broker is not to be disturbed"
+        return self._broker
+
     def settings(self, user: str | None = None, **more: Any) -> BrokerSettings:
-        root = self.node.amqp_url.removesuffix("/")
+        root = self._broker.amqp_url.removesuffix("/")
         if user is not None:
             host = root.rpartition("@")[2]
             root = f"amqp://forebay-{user}:{user}-pw@{host}"
@@ -164,6 +183,18 @@ class RabbitWorld:
         async with self.admin() as channel:
             queue = await channel.declare_queue(queue_name(kind, lane), passive=True)
             return int(queue.declaration_result.message_count)
+
+    async def most_deliveries(self, kind: JobKind, lane: Lane) -> int:
+        """The highest delivery count of the messages at the head of a queue."""
+        counts = [0]
+        async with self.admin() as channel:
+            queue = await channel.get_queue(queue_name(kind, lane), ensure=False)
+            for _ in range(100):
+                incoming = await queue.get(fail=False)
+                if incoming is None:
+                    break
+                counts.append(int(str(incoming.headers.get("x-delivery-count", 0))))
+        return max(counts)
 
     async def dead(self, kind: JobKind) -> list[Envelope]:
         found = []
@@ -233,31 +264,24 @@ class RabbitWorld:
 
     async def block(self) -> None:
         """Raise the memory alarm."""
+        self._blocked = True
         await self.control("set_vm_memory_high_watermark", "0.00001")
 
     async def unblock(self) -> None:
         await self.control("set_vm_memory_high_watermark", "0.6")
+        self._blocked = False
 
-    async def control(self, *command: str) -> None:
+    async def control(self, *command: str) -> str:
         """Run rabbitmqctl against the node."""
-        environment = self.node._environment()
-        port = environment["RABBITMQ_DIST_PORT"]
-        environment["RABBITMQ_CTL_ERL_ARGS"] = (
-            f"-dist_listen false -start_epmd false -erl_epmd_port {port}"
-        )
-        process = await asyncio.create_subprocess_exec(
-            str(self._directory / "server" / "sbin" / "rabbitmqctl"),
-            *command,
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await process.communicate()
-        assert process.returncode == 0, said.decode()
+        if self._broker.control is None:
+            pytest.skip("needs rabbitmqctl, which a broker given by its URL does not have")
+        return await self._broker.control(*command)
 
     async def reset(self) -> None:
         """Leave no one connected and a topology as new."""
         await self._exits.aclose()
+        if self._blocked:
+            await self.unblock()
         await self.management.delete(f"policies/{self.vhost}/stricter")
         await self.declare()
         for queue in forebay_topology().queues:
@@ -271,12 +295,14 @@ class RabbitWorld:
 
 
 @asynccontextmanager
-async def open_world(node: RabbitMQNode, directory: Path) -> AsyncIterator[RabbitWorld]:
-    settings = TopologySettings(rabbitmq_management_url=SecretStr(node.management_url))
+async def open_world(broker: Broker) -> AsyncIterator[RabbitWorld]:
+    """A vhost with the topology, gone at the end."""
+    settings = TopologySettings(rabbitmq_management_url=SecretStr(broker.management_url))
     async with open_management(settings) as client:
-        world = RabbitWorld(node, directory, client)
+        world = RabbitWorld(broker, client)
         await world.declare()
         yield world
+        await client.delete(f"vhosts/{world.vhost}")
 
 
 @asynccontextmanager

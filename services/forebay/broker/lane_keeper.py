@@ -62,13 +62,19 @@ class LaneKeeper:
             await asyncio.sleep(self._backoff.next())
 
     async def _begin(self, subscription: Subscription, link: Link) -> bool:
+        await subscription.open(link)
         try:
-            await subscription.begin(link)
+            await subscription.consume()
         except TopologyMissing as missing:
             if not self._consumed_once:
                 raise
             # It was there before: whoever deleted it may be about to make it again.
             self._logger.warning(LogEvent.BROKER_LOST, error=str(missing))
+            return False
+        except BrokerUnavailable as error:
+            # One queue without a leader must not cost the other lanes their connection.
+            self._logger.warning(LogEvent.BROKER_LOST, error=str(error))
+            await subscription.close()
             return False
         self._consumed_once = True
         return True
@@ -103,7 +109,7 @@ class LaneKeeper:
     async def _look(self, subscription: Subscription) -> Verdict:
         try:
             waiting = await subscription.waiting()
-        except TopologyMissing:
+        except (TopologyMissing, BrokerUnavailable):
             # The channel ended over it: `gone` says the same at the next turn.
             return Verdict.FINE
         return self._watchdog.judge(

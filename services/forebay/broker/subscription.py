@@ -43,17 +43,21 @@ class Subscription:
         self._queue: AbstractQueue | None = None
         self._begun = False
 
-    async def begin(self, link: Link) -> None:
-        """Start to consume; raises `TopologyMissing` or `BrokerUnavailable`."""
+    async def open(self, link: Link) -> None:
+        """Open its channel; raises `BrokerUnavailable` when the link is of no use."""
         self._channel = channel = await link.channel(confirms=False)
         channel.close_callbacks.add(self._on_gone)
         # aio-pika tells of a server-side cancel on its restoring channels only; the layer below
         # tells everybody (aio-pika issue 334).
         (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(self._on_gone)
+
+    async def consume(self) -> None:
+        """Start to consume; raises `TopologyMissing` or `BrokerUnavailable`, of this queue only."""
+        assert self._channel is not None  # noqa: S101 -- open() came first
         with translated(f"cannot consume {self.terms.queue}"):
             async with asyncio.timeout(CALL_WITHIN_S):
-                self._queue = await channel.declare_queue(self.terms.queue, passive=True)
-                await channel.set_qos(prefetch_count=self.terms.prefetch)
+                self._queue = await self._channel.declare_queue(self.terms.queue, passive=True)
+                await self._channel.set_qos(prefetch_count=self.terms.prefetch)
                 await self._queue.consume(self._deliver, consumer_tag=self.terms.tag)
         self._begun = True
 
@@ -76,7 +80,7 @@ class Subscription:
 
     async def waiting(self) -> int:
         """Messages ready in the queue; raises `TopologyMissing` or `BrokerUnavailable`."""
-        assert self._channel is not None  # noqa: S101 -- begin() came first
+        assert self._channel is not None  # noqa: S101 -- open() came first
         with translated(f"cannot look at {self.terms.queue}"):
             async with asyncio.timeout(CALL_WITHIN_S):
                 queue = await self._channel.declare_queue(self.terms.queue, passive=True)

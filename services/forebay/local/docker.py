@@ -71,38 +71,15 @@ async def docker_servers(speak: Say, environ: Mapping[str, str]) -> AsyncIterato
     Raises `ImageMissing` when an image cannot be had, `LocalStackError` when no daemon answers or
     a container does not start.
     """
-    rabbitmq_image = environ.get("FOREBAY_RABBITMQ_IMAGE", RABBITMQ_IMAGE)
-    mongodb_image = environ.get("FOREBAY_MONGODB_IMAGE", MONGODB_IMAGE)
     out = await asyncio.to_thread(why_docker_is_out)
     if out is not None:
         raise LocalStackError(f"Docker cannot be used: {out}.")
-    for image in (rabbitmq_image, mongodb_image):
-        await asyncio.to_thread(_have, image, speak)
-    speak(f"Starting {rabbitmq_image} and {mongodb_image} in Docker ...")
-    async with contextlib.AsyncExitStack() as stack:
-        password = secrets.token_urlsafe(18)
-        rabbitmq = await stack.enter_async_context(_running(_rabbitmq(rabbitmq_image, password)))
-        mongodb = await stack.enter_async_context(_running(_mongodb(mongodb_image)))
+    password = secrets.token_urlsafe(18)
+    rabbitmq = _rabbitmq(environ.get("FOREBAY_RABBITMQ_IMAGE", RABBITMQ_IMAGE), password)
+    mongodb = _mongodb(environ.get("FOREBAY_MONGODB_IMAGE", MONGODB_IMAGE))
+    speak(f"Starting {rabbitmq.image} and {mongodb.image} in Docker ...")
+    async with _running(mongodb, speak), _running(rabbitmq, speak):
         yield await _ready(rabbitmq, mongodb, password)
-
-
-def _have(image: str, speak: Say) -> None:
-    """See that the image is here, pulled now if not; raises `ImageMissing`."""
-    from docker.errors import APIError, DockerException, ImageNotFound  # noqa: PLC0415 - optional
-    from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - optional
-
-    client = DockerClient().client
-    try:
-        try:
-            client.images.get(image)
-        except ImageNotFound:
-            speak(f"Docker does not have {image} yet: pulling it ...")
-            client.images.pull(image)
-    except DockerException as error:
-        reason = error.explanation if isinstance(error, APIError) else error
-        raise ImageMissing(f"Docker cannot get the image {image}: {reason}") from error
-    finally:
-        client.close()
 
 
 async def _ready(
@@ -159,19 +136,46 @@ def _mongodb(image: str) -> DockerContainer:
 
 
 @contextlib.asynccontextmanager
-async def _running(container: DockerContainer) -> AsyncIterator[DockerContainer]:
-    starting = asyncio.ensure_future(asyncio.to_thread(container.start))
+async def _running(container: DockerContainer, speak: Say) -> AsyncIterator[None]:
+    starting = asyncio.ensure_future(asyncio.to_thread(_start, container, speak))
     try:
-        try:
-            await asyncio.shield(starting)
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise LocalStackError(f"Docker could not start {container.image}: {reason}") from error
-        yield container
+        await asyncio.shield(starting)
+        yield
     finally:
         # A start that was canceled goes on in its thread; only when it is over can it be undone.
         await asyncio.wait([starting])
         await asyncio.to_thread(container.stop)
+
+
+def _start(container: DockerContainer, speak: Say) -> None:
+    """Start it, with its image pulled first if need be."""
+    # Optional, and without types of its own.
+    from docker.errors import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        DockerException,
+        ImageNotFound,
+    )
+
+    client = container.get_docker_client().client
+    try:
+        try:
+            client.images.get(container.image)
+        except ImageNotFound:
+            speak(f"Docker does not have {container.image} yet: pulling it ...")
+            client.images.pull(container.image)
+    except DockerException as error:
+        raise ImageMissing(
+            f"Docker cannot get the image {container.image}: {_reason(error)}"
+        ) from error
+    try:
+        container.start()
+    except Exception as error:
+        raise LocalStackError(f"Docker cannot start {container.image}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The daemon's own words where there are any, without the address they came from."""
+    said = str(getattr(error, "explanation", None) or error)
+    return said.splitlines()[0] if said else type(error).__name__
 
 
 def _address(container: DockerContainer, port: int) -> str:

@@ -171,6 +171,15 @@ async def _initiate(client: AsyncMongoClient[dict[str, Any]], config: dict[str, 
     except OperationFailure as failure:
         if failure.code != _ALREADY_INITIALIZED:
             raise
+        await _move(client, config)
+
+
+async def _move(client: AsyncMongoClient[dict[str, Any]], config: dict[str, Any]) -> None:
+    """Tell kept data that the server has another port now: it looks for itself at the old one."""
+    kept = (await client.admin.command("replSetGetConfig"))["config"]
+    if kept["members"][0]["host"] != config["members"][0]["host"]:
+        moved = {**kept, "members": config["members"], "version": kept["version"] + 1}
+        await client.admin.command({"replSetReconfig": moved, "force": True})
 
 
 async def mongodb_version(url: str) -> str:

@@ -62,6 +62,7 @@ class RabbitMQNode:
         self._prometheus_port = taker.take("RabbitMQ's metrics")
         self._distribution_port = taker.take("RabbitMQ's command line")
         self._password = ""
+        self._home = Path()
         self._child: Child | None = None
 
     async def __aenter__(self) -> Self:
@@ -105,8 +106,8 @@ class RabbitMQNode:
         """Start and wait until AMQP and management answer; raises `LocalStackError`."""
         installed = await ensure_rabbitmq(self._speak)
         self._prepare()
-        home = self._slim_home(installed)
-        command = [str(home / "sbin" / "rabbitmq-server")]
+        self._home = self._slim_home(installed)
+        command = [str(self._home / "sbin" / "rabbitmq-server")]
         log = self._directory / "console.log"
         log.unlink(missing_ok=True)
         self._child = await Child.start(command, self._environment(), self._directory, log)
@@ -148,7 +149,7 @@ class RabbitMQNode:
         port = self._distribution_port
         without_epmd = f"-dist_listen false -start_epmd false -erl_epmd_port {port}"
         process = await asyncio.create_subprocess_exec(
-            str(self._directory / "server" / "sbin" / "rabbitmqctl"),
+            str(self._home / "sbin" / "rabbitmqctl"),
             *command,
             env=self._environment() | {"RABBITMQ_CTL_ERL_ARGS": without_epmd},
             stdout=asyncio.subprocess.PIPE,

@@ -1,16 +1,15 @@
-"""The two brokers of the contract suite: the shipped fake and a real node."""
+"""The two brokers of the contract suite: the shipped fake and a real one."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from forebay.broker.envelope import Envelope
 from forebay.jobs import JobKind, Lane
-from forebay.local.rabbitmq import RabbitMQNode
+from forebay.local.servers import Servers
 from forebay.testing.broker import FakeBroker, FakeConsumer, FakePublisher
 from tests.broker_world import RabbitWorld, open_world
 
@@ -66,9 +65,8 @@ World = FakeWorld | RabbitWorld
 
 
 @pytest.fixture(scope="session")
-async def rabbit_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RabbitWorld]:
-    directory: Path = tmp_path_factory.mktemp("rabbitmq")
-    async with RabbitMQNode(directory) as node, open_world(node, directory) as world:
+async def rabbit_world(servers: Servers) -> AsyncIterator[RabbitWorld]:
+    async with open_world(servers) as world:
         yield world
 
 

@@ -10,23 +10,11 @@ import pytest
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
-from forebay.local.mongodb import MongoServer
 from forebay.settings import MongoDriver, StoreSettings
 from forebay.store import JobStore
 from forebay.store.indexes import JOBS, RESULTS
 from forebay.store.memory import MemoryJobStore
 from forebay.store.mongo import open_store
-
-
-@pytest.fixture(scope="session")
-async def mongodb_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A MongoDB that takes majority writes: the one named by the environment, or a private one."""
-    given = os.environ.get("FOREBAY_MONGODB_URL")
-    if given:
-        yield given
-        return
-    async with MongoServer(tmp_path_factory.mktemp("mongod")) as server:
-        yield server.url
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ async def test_a_broker_killed_under_load_loses_nothing_confirmed(world: RabbitW
         await publishing
         await eventually(lambda: confirmed <= seen)
         acking.cancel()
-        assert consumer.consuming
+        await eventually(lambda: consumer.consuming)
     assert refused > 0, "the fault must be seen to have happened"
 
 
@@ -214,6 +214,50 @@ async def test_a_consumer_deaf_after_two_rebuilds_gives_up(world: RabbitWorld):
             await consumer.close()
     assert world.sample("forebay_consumer_rebuilds_total", kind="search") == 2
     await world.delete_queue(*SEARCH)
+
+
+async def test_a_lane_that_may_not_be_read_costs_the_others_nothing(world: RabbitWorld):
+    await world.management.put(
+        f"permissions/{world.vhost}/forebay-worker",
+        json={
+            "configure": "^$",
+            "write": "^$",
+            "read": r"^forebay\.search\.(default|interactive)$",
+        },
+    )
+    publisher, consumer = await world.publisher(), await world.consumer(user="worker")
+    received = Received()
+    running = asyncio.create_task(consumer.run(received))
+    try:
+        await publisher.publish([message(1)])
+        held = await received.next()
+        await eventually(lambda: str(world.log).count("cannot consume forebay.search.bulk") > 3)
+        assert not consumer.consuming
+        # Still over the first connection.
+        await held.ack()
+        assert world.sample("forebay_deliveries_settled_total", kind="search", how="ack") == 1
+    finally:
+        await consumer.stop()
+        await consumer.close()
+        await running
+    assert await world.waiting(*SEARCH) == 0
+
+
+async def test_a_stop_in_a_stream_of_messages_hands_over_nothing_more(world: RabbitWorld):
+    publisher, consumer = await world.publisher(), await world.consumer(prefetch=50)
+    for n in range(5):
+        await publisher.publish([message(n * 200 + i) for i in range(200)])
+    async with consuming(consumer) as received:
+        taken = await received.take(100 if received.count >= 100 else 50)
+        for delivery in taken:
+            await delivery.ack()
+        # Acked just now: the broker is sending more while we stop.
+        await consumer.stop()
+        count = received.count
+        assert await world.waiting(*SEARCH) == 1000 - len(taken) - count
+        assert received.count == count
+        limit = await world.most_deliveries(*SEARCH)
+        assert limit <= 2, "given back once at most, not to and fro"
 
 
 async def test_a_settle_over_a_dead_connection_is_counted_and_forgotten(world: RabbitWorld):

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import aio_pika
 import pytest
@@ -21,7 +22,7 @@ from forebay.broker.management import Change, declare
 from forebay.broker.topology import Queue, forebay_topology
 from forebay.errors import BrokerUnavailable
 from forebay.jobs import JobKind, Lane
-from tests.broker_world import PASSWORDS, RabbitWorld, consuming, message
+from tests.broker_world import PASSWORDS, RabbitWorld, consuming, eventually, message
 
 
 async def test_applying_twice_changes_nothing(world: RabbitWorld):
@@ -73,7 +74,7 @@ async def test_a_queue_of_another_type_is_a_conflict_not_a_silence(world: Rabbit
 
 async def test_the_policies_are_in_force_on_the_queues(world: RabbitWorld):
     for queue in forebay_topology().queues:
-        found = (await world.management.get(f"queues/{world.vhost}/{queue.name}")).json()
+        found = await _told(world, queue.name)
         effective = found["effective_policy_definition"]
         assert found["type"] == "quorum"
         assert found["arguments"] == {"x-queue-type": "quorum"}
@@ -82,6 +83,19 @@ async def test_the_policies_are_in_force_on_the_queues(world: RabbitWorld):
         else:
             assert effective["delivery-limit"] == 20
             assert effective["dead-letter-strategy"] == "at-least-once"
+
+
+async def _told(world: RabbitWorld, queue: str) -> dict[str, Any]:
+    """What management says of a queue; it learns of the policy a few seconds late."""
+    found: dict[str, Any] = {}
+
+    async def complete() -> bool:
+        answer = await world.management.get(f"queues/{world.vhost}/{queue}")
+        found.update(answer.json())
+        return "effective_policy_definition" in found
+
+    await eventually(complete)
+    return found
 
 
 async def test_each_role_can_do_its_work(world: RabbitWorld):

@@ -173,3 +173,13 @@ async def test_a_server_that_cannot_start_says_why(tmp_path: Path):
         second = MongoServer(tmp_path, ports)  # the same data folder
         with pytest.raises(LocalStackError, match="mongod ended at start"):
             await second.start()
+
+
+async def test_kept_data_start_again_on_another_port(tmp_path: Path) -> None:
+    for value in (1, 2):
+        async with MongoServer(tmp_path, _QUIET) as mongod, AsyncMongoClient(mongod.url) as client:
+            numbers = client["kept"].get_collection(
+                "numbers", write_concern=WriteConcern(w="majority")
+            )
+            await numbers.insert_one({"_id": value})
+            assert await numbers.count_documents({}) == value

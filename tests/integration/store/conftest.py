@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
-from forebay.local.mongodb import MongoServer, find_mongod
+from forebay.local.mongodb import find_mongod
 from forebay.local.ports import Ports
 from forebay.settings import MongoDriver, StoreSettings
 from forebay.store.mongo import MongoJobStore, open_store
@@ -21,31 +22,35 @@ def settings_for(url: str, driver: str = "pymongo", **changes: Any) -> StoreSett
     return StoreSettings(**{**fields, **changes})
 
 
-@pytest.fixture(scope="session")
-async def own_mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MongoServer]:
-    """A server that tests here may freeze and kill, and leave running."""
-    async with MongoServer(tmp_path_factory.mktemp("mongod")) as server:
-        yield server
-
-
 @pytest.fixture(scope="session", params=["pymongo", "motor"])
 def driver(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+async def database(mongodb_url: str) -> AsyncIterator[str]:
+    """The name of this directory's own database on the shared server."""
+    name = f"integration_{uuid.uuid4().hex[:8]}"
+    yield name
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongodb_url)
+    async with client:
+        await client.drop_database(name)
+
+
 @pytest.fixture
-async def store(own_mongod: MongoServer, driver: str) -> AsyncIterator[MongoJobStore]:
-    async with open_store(settings_for(own_mongod.url, driver)) as store:
+async def store(mongodb_url: str, database: str, driver: str) -> AsyncIterator[MongoJobStore]:
+    settings = settings_for(mongodb_url, driver, mongodb_database=database)
+    async with open_store(settings) as store:
         await store.prepare()
         yield store
 
 
 @pytest.fixture
-async def raw(own_mongod: MongoServer) -> AsyncIterator[Any]:
+async def raw(mongodb_url: str, database: str) -> AsyncIterator[Any]:
     """The database itself, to look behind the store."""
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(own_mongod.url, tz_aware=True)
+    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongodb_url, tz_aware=True)
     async with client:
-        yield client["forebay"]
+        yield client[database]
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import pytest
 
 from forebay.errors import ConfigurationError, StoreUnfit
 from forebay.jobs import Event
-from forebay.local.mongodb import MongoServer
 from forebay.store.client import connect
 from forebay.store.fitness import PROOFS
 from forebay.store.indexes import INDEXES, JOBS, RESULTS
@@ -48,10 +47,8 @@ async def test_a_standalone_server_is_refused_and_told_why(
         "retryWrites=false",
     ],
 )
-async def test_no_url_weakens_the_promise(
-    own_mongod: MongoServer, driver: str, weakened: str
-) -> None:
-    connection = connect(settings_for(f"{own_mongod.url}&{weakened}", driver))
+async def test_no_url_weakens_the_promise(driver: str, weakened: str) -> None:
+    connection = connect(settings_for(f"mongodb://127.0.0.1:9/?{weakened}", driver))
     try:
         jobs = connection.collection(JOBS)
         assert jobs.write_concern.document == {"w": "majority", "j": True}
@@ -126,7 +123,7 @@ async def test_a_lease_lost_while_the_chunks_were_written_leaves_none(
 
 
 async def test_a_process_a_day_ahead_frees_nothing(
-    store: MongoJobStore, own_mongod: MongoServer, raw: Any
+    store: MongoJobStore, mongodb_url: str, raw: Any
 ) -> None:
     await raw[JOBS].delete_many({})
     held = await started(store, lease_s=600)
@@ -134,9 +131,9 @@ async def test_a_process_a_day_ahead_frees_nothing(
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(Path(__file__).with_name("skewed_worker.py")),
-        own_mongod.url,
+        mongodb_url,
         held.id,
-        env={"PYTHONPATH": "services"},
+        env={"PYTHONPATH": "services", "FOREBAY_MONGODB_DATABASE": raw.name},
         stdout=asyncio.subprocess.PIPE,
     )
     said, _ = await process.communicate()

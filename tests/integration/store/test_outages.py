@@ -29,12 +29,20 @@ def sockets_the_driver_left() -> Iterator[None]:
 
 
 @pytest.fixture
-async def frozen(own_mongod: MongoServer, store: MongoJobStore) -> AsyncIterator[MongoJobStore]:
+async def store(own_mongodb: MongoServer, driver: str) -> AsyncIterator[MongoJobStore]:
+    """Not the shared server's: these tests freeze and kill theirs."""
+    async with open_store(settings_for(own_mongodb.url, driver)) as store:
+        await store.prepare()
+        yield store
+
+
+@pytest.fixture
+async def frozen(own_mongodb: MongoServer, store: MongoJobStore) -> AsyncIterator[MongoJobStore]:
     """A store that was used, on a server that then stopped answering."""
     await store.ping()
-    own_mongod.freeze()
+    own_mongodb.freeze()
     yield store
-    own_mongod.thaw()
+    own_mongodb.thaw()
 
 
 async def until_it_answers(store: MongoJobStore) -> None:
@@ -47,7 +55,7 @@ async def until_it_answers(store: MongoJobStore) -> None:
 
 
 async def test_a_frozen_server_is_unavailable_within_three_seconds_and_recovers(
-    own_mongod: MongoServer, frozen: MongoJobStore
+    own_mongodb: MongoServer, frozen: MongoJobStore
 ) -> None:
     job = a_job()
     began = time.monotonic()
@@ -55,7 +63,7 @@ async def test_a_frozen_server_is_unavailable_within_three_seconds_and_recovers(
     answers = await asyncio.gather(*calls, return_exceptions=True)
     assert time.monotonic() - began < ANSWER_WITHIN_S
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
-    own_mongod.thaw()
+    own_mongodb.thaw()
     await until_it_answers(frozen)
     assert await frozen.insert([job]) == [Inserted()]
     assert await frozen.get("default", job.id) == job
@@ -82,7 +90,7 @@ async def test_a_server_that_is_not_there_is_unavailable(driver: str) -> None:
 
 
 async def test_a_group_commit_survives_a_killed_server_and_loses_nothing_it_acknowledged(
-    own_mongod: MongoServer, store: MongoJobStore
+    own_mongodb: MongoServer, store: MongoJobStore
 ) -> None:
     jobs = [a_job() for _ in range(3000)]
     acknowledged: list[str] = []
@@ -101,11 +109,11 @@ async def test_a_group_commit_survives_a_killed_server_and_loses_nothing_it_ackn
     async with GroupCommit(store, max_jobs=50) as commit:
         submitting = asyncio.gather(*(submit(n, commit) for n in range(len(jobs))))
         await some.wait()
-        await own_mongod.kill()
+        await own_mongodb.kill()
         await submitting
         assert failed, "the kill came too late to be seen: the run proves nothing"
         assert all(isinstance(error, (StoreUnavailable, StoreOverloaded)) for error in failed)
-        await own_mongod.start()
+        await own_mongodb.start()
         await until_it_answers(store)
         assert await commit.insert(a_job()) == Inserted()
     missing = [i for i in acknowledged if await store.get("default", i) is None]
@@ -113,14 +121,14 @@ async def test_a_group_commit_survives_a_killed_server_and_loses_nothing_it_ackn
 
 
 async def test_an_unknown_answer_can_be_repeated_after_a_kill(
-    own_mongod: MongoServer, store: MongoJobStore
+    own_mongodb: MongoServer, store: MongoJobStore
 ) -> None:
     jobs = [a_job() for _ in range(200)]
     inserting = asyncio.create_task(store.insert(jobs))
     await asyncio.sleep(0)
-    await own_mongod.kill()
+    await own_mongodb.kill()
     await asyncio.gather(inserting, return_exceptions=True)
-    await own_mongod.start()
+    await own_mongodb.start()
     await until_it_answers(store)
     assert await store.insert(jobs) == [Inserted()] * len(jobs)
     assert await store.finished([job.id for job in jobs]) == frozenset()

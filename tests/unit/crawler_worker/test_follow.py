@@ -231,3 +231,23 @@ async def test_a_crawl_that_is_canceled_leaves_no_visit_behind(time: FakeTime) -
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == 3
+
+
+async def test_pages_on_their_way_count_towards_what_is_wanted(time: FakeTime) -> None:
+    started: list[str] = []
+    go_on = asyncio.Event()
+
+    class Slow(FakeWeb):
+        async def read(self, visit: Visit) -> Read:
+            if visit.depth:
+                started.append(visit.url)
+                await go_on.wait()
+            return await super().read(visit)
+
+    task = asyncio.create_task(crawl(Slow(tree(9, 2), time), max_depth=1, max_pages=3))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert len(started) == 2
+    go_on.set()
+    assert isinstance(await task, CrawlResult)
+    assert len(started) == 2

@@ -1,0 +1,90 @@
+"""Servers for the tests: one RabbitMQ and one MongoDB for the whole session, and one to break.
+
+Everybody uses `amqp_url`, `management_url` and `mongodb_url`, each in a database or virtual host
+of its own, so that the order of tests does not matter. Where they come from is chosen as for the
+local stack (FOREBAY_SERVERS). Who stops, kills or freezes a server takes an `own_...` one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from forebay.local.docker import why_docker_is_out
+from forebay.local.mongodb import MongoServer
+from forebay.local.ports import Ports
+from forebay.local.servers import Servers
+from forebay.local.servers import servers as started_servers
+
+SAID = pytest.StashKey[list[str]]()
+"""What the servers' start said; shown at the end of the run."""
+
+
+@pytest.fixture(scope="session")
+async def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Servers]:
+    """The servers that all tests share. Nobody disturbs them."""
+    directory = tmp_path_factory.mktemp("servers")
+    said = request.config.stash.setdefault(SAID, [])
+    async with started_servers(directory, speak=said.append) as found:
+        yield found
+    _drop_data(directory / "rabbitmq", directory / "mongodb")
+
+
+@pytest.fixture(scope="session")
+def amqp_url(servers: Servers) -> str:
+    """The shared broker's default virtual host, as an administrator."""
+    return servers.amqp_url
+
+
+@pytest.fixture(scope="session")
+def management_url(servers: Servers) -> str:
+    """The shared broker's management API, with user and password inside."""
+    if not servers.management_url:
+        pytest.skip("needs FOREBAY_RABBITMQ_MANAGEMENT_URL beside FOREBAY_AMQP_URL")
+    return servers.management_url
+
+
+@pytest.fixture(scope="session")
+def mongodb_url(servers: Servers) -> str:
+    """The shared store."""
+    return servers.mongodb_url
+
+
+@pytest.fixture(scope="session")
+async def own_mongodb(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MongoServer]:
+    """A store that a test may freeze and kill, if it leaves it running."""
+    directory = tmp_path_factory.mktemp("own-mongodb")
+    async with MongoServer(directory, Ports(_nobody)) as server:
+        yield server
+    _drop_data(directory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs Docker where there is none, and say why."""
+    marked = [item for item in items if item.get_closest_marker("docker") is not None]
+    out = why_docker_is_out() if marked else None
+    for item in marked if out is not None else ():
+        item.add_marker(pytest.mark.skip(reason=f"needs Docker: {out}"))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say on which servers the tests ran."""
+    for line in config.stash.get(SAID, []):
+        terminalreporter.write_line(line)
+
+
+def _nobody(_: str) -> None:
+    """Nobody reads which port was taken."""
+
+
+def _drop_data(*directories: Path) -> None:
+    """Some hundred megabytes each, which would be kept for three runs; the logs stay."""
+    for directory in directories:
+        shutil.rmtree(directory / "data", ignore_errors=True)
