@@ -20,6 +20,7 @@ from crawler_worker.visit import PageReader, Read, Reading, Visit
 from forebay.errors import ErrorCode, JobError, TooLarge
 from forebay.outcomes import Failed, Retry, Snooze
 from forebay.requests import CrawlRequest
+from forebay.tasks import end as end_tasks
 
 _MAX_FAILURES_PER_PAGE = 10
 """A site of dead links ends the crawl after `max_pages` times this many visits."""
@@ -111,9 +112,7 @@ class Crawl:
                     order, visit = running.pop(task)
                     self._note(progress, scope, order, visit, task.result())
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await end_tasks(*running)
 
     def _reached(
         self, progress: _Progress, scope: _Scope, end: float

@@ -20,6 +20,7 @@ from forebay.broker import JobMessage, Publisher
 from forebay.errors import StoreUnavailable
 from forebay.jobs import Job
 from forebay.store import JobRef, JobStore
+from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 
@@ -105,13 +106,12 @@ class PublishPump:
         trace: TracebackType | None,
     ) -> None:
         try:
-            await asyncio.wait_for(self._idle.wait(), self._grace_s)
+            async with asyncio.timeout(self._grace_s):
+                await self._idle.wait()
         except TimeoutError:
             self._logger.warning(LogEvent.PUBLISH_FAILED, left_to_relay=self._pending)
         finally:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await end(*self._tasks)
 
     async def _forever(self, loop: str, turn: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -14,6 +14,7 @@ from typing import Self
 
 from forebay.errors import StoreUnavailable
 from forebay.store import JobStore
+from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 
@@ -46,8 +47,7 @@ class Waiting:
     ) -> None:
         self.release()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     @property
     def waiting(self) -> int:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from forebay.jobs import Job, JobKind, JobState
 from forebay.store import JobQuery
+from forebay.tasks import end
 from ingress import cursor
 from ingress.body import validation_error
 from ingress.dependencies import Services, services_of, tenant_of
@@ -193,9 +194,7 @@ async def _wait(request: Request, services: Services, job_id: str, wait_s: float
     try:
         await asyncio.wait((finished, left), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        finished.cancel()
-        left.cancel()
-        await asyncio.gather(finished, left, return_exceptions=True)
+        await end(finished, left)
 
 
 async def _disconnected(request: Request) -> None:
