@@ -1,6 +1,6 @@
 # Forebay. `make` alone explains itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check load lock clean
+.PHONY: help demo up test check docs load lock clean
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 export PYTHONPATH := services:.
@@ -34,8 +34,15 @@ check: ## Style, types, import rules, unused code, ceilings, docs
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	.venv/bin/deptry services
 	.venv/bin/vulture services loadtest --min-confidence 80 --ignore-names exc_type,exc,traceback,kind,error,trace
 	$(PYTHON) -m pytest -q -p no:randomly tests/docs tests/unit/architecture
+
+docs: ## Write the reference pages, the lifecycle diagram and openapi.json from the code
+	@scripts/setup.sh dev
+	$(PYTHON) -m scripts.reference_pages
+	$(PYTHON) -m scripts.lifecycle_diagram
+	$(PYTHON) -m ingress.openapi docs/openapi.json
 
 load: ## 500 callers for a minute with locust; report in loadtest/results/ (ARGS=... goes to locust)
 	@scripts/setup.sh dev

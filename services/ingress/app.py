@@ -136,9 +136,7 @@ def create_app(open_services: OpenServices) -> FastAPI:
 def describe_app() -> FastAPI:
     """The application for its description alone; it cannot serve."""
 
-    @asynccontextmanager
-    async def closed() -> AsyncIterator[Services]:
+    def closed() -> AbstractAsyncContextManager[Services]:
         raise RuntimeError("made to be described, not to serve")
-        yield  # a generator needs one
 
     return create_app(closed)

@@ -19,14 +19,8 @@ _QUIET = Ports(lambda _: None)
 
 
 @pytest.fixture(scope="module")
-async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RabbitMQNode]:
+async def own_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RabbitMQNode]:
     async with RabbitMQNode(tmp_path_factory.mktemp("node"), _QUIET) as entered:
-        yield entered
-
-
-@pytest.fixture(scope="module")
-async def mongod(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MongoServer]:
-    async with MongoServer(tmp_path_factory.mktemp("mongod"), _QUIET) as entered:
         yield entered
 
 
@@ -74,51 +68,53 @@ def _gone(pid: int | None) -> bool:
     return False
 
 
-async def test_a_killed_node_comes_back_with_its_queues_ports_and_login(node: RabbitMQNode):
-    url, before = node.amqp_url, node.pid
+async def test_a_killed_node_comes_back_with_its_queues_ports_and_login(own_rabbitmq: RabbitMQNode):
+    url, before = own_rabbitmq.amqp_url, own_rabbitmq.pid
     quorum = {"durable": True, "arguments": {"x-queue-type": "quorum"}}
-    assert (await _ask(node, "PUT", "queues/%2f/kept", **quorum))[0] == 201
-    await node.kill()
+    assert (await _ask(own_rabbitmq, "PUT", "queues/%2f/kept", **quorum))[0] == 201
+    await own_rabbitmq.kill()
     assert _gone(before)
-    assert node.pid is None
-    await node.start()
-    assert node.amqp_url == url
-    status, queue = await _ask(node, "GET", "queues/%2f/kept")
+    assert own_rabbitmq.pid is None
+    await own_rabbitmq.start()
+    assert own_rabbitmq.amqp_url == url
+    status, queue = await _ask(own_rabbitmq, "GET", "queues/%2f/kept")
     assert status == 200
     assert isinstance(queue, dict)
     assert queue["type"] == "quorum"
 
 
-async def test_a_stopped_node_is_gone_and_starts_again(node: RabbitMQNode):
-    before = node.pid
-    await node.stop()
+async def test_a_stopped_node_is_gone_and_starts_again(own_rabbitmq: RabbitMQNode):
+    before = own_rabbitmq.pid
+    await own_rabbitmq.stop()
     assert _gone(before)
-    await node.start()
-    assert node.pid is not None
+    await own_rabbitmq.start()
+    assert own_rabbitmq.pid is not None
 
 
-async def test_a_node_listens_on_loopback_only_and_without_a_port_mapper(node: RabbitMQNode):
-    assert _listening_on(node.pid or 0) == {"0100007F"}
-    assert not _started_by(node, "epmd")
+async def test_a_node_listens_on_loopback_only_and_without_a_port_mapper(
+    own_rabbitmq: RabbitMQNode,
+):
+    assert _listening_on(own_rabbitmq.pid or 0) == {"0100007F"}
+    assert not _started_by(own_rabbitmq, "epmd")
 
 
-async def test_a_node_has_management_and_prometheus_and_no_guest(node: RabbitMQNode):
-    _, users = await _ask(node, "GET", "users")
+async def test_a_node_has_management_and_prometheus_and_no_guest(own_rabbitmq: RabbitMQNode):
+    _, users = await _ask(own_rabbitmq, "GET", "users")
     assert isinstance(users, list)
     assert [user["name"] for user in users] == ["forebay-admin"]
-    _, overview = await _ask(node, "GET", "overview")
+    _, overview = await _ask(own_rabbitmq, "GET", "overview")
     assert isinstance(overview, dict)
     contexts = {listener["protocol"] for listener in overview["listeners"]}
     assert {"amqp", "http", "http/prometheus"} <= contexts
 
 
 async def test_what_a_node_writes_with_its_password_only_its_owner_reads(
-    node: RabbitMQNode, tmp_path: Path
+    own_rabbitmq: RabbitMQNode, tmp_path: Path
 ):
     async with RabbitMQNode(tmp_path / "second", _QUIET) as second:
         # Side by side: another name, other ports, another password.
-        assert second.password != node.password
-        assert (await _ask(node, "GET", "overview"))[0] == 200
+        assert second.password != own_rabbitmq.password
+        assert (await _ask(own_rabbitmq, "GET", "overview"))[0] == 200
         assert (await _ask(second, "GET", "overview"))[0] == 200
         for name in ("password", "rabbitmq.conf"):
             assert (tmp_path / "second" / name).stat().st_mode & 0o077 == 0
@@ -140,30 +136,30 @@ async def test_an_installed_rabbitmq_is_not_installed_again():
     assert lines == []
 
 
-async def test_a_killed_mongod_comes_back_with_what_was_acknowledged(mongod: MongoServer):
-    before = mongod.pid
-    async with AsyncMongoClient(mongod.url) as client:
+async def test_a_killed_mongod_comes_back_with_what_was_acknowledged(own_mongodb: MongoServer):
+    before = own_mongodb.pid
+    async with AsyncMongoClient(own_mongodb.url) as client:
         things = client.get_database("kept", write_concern=WriteConcern("majority", j=True)).things
         await things.insert_one({"_id": 1})
-        await mongod.kill()
+        await own_mongodb.kill()
         assert _gone(before)
-        await mongod.start()
+        await own_mongodb.start()
         assert await things.count_documents({}) == 1
 
 
-async def test_a_frozen_mongod_answers_nothing_until_it_is_thawed(mongod: MongoServer):
-    mongod.freeze()
+async def test_a_frozen_mongod_answers_nothing_until_it_is_thawed(own_mongodb: MongoServer):
+    own_mongodb.freeze()
     try:
-        async with AsyncMongoClient(mongod.url, serverSelectionTimeoutMS=200) as client:
+        async with AsyncMongoClient(own_mongodb.url, serverSelectionTimeoutMS=200) as client:
             with pytest.raises(Exception, match=r"timed out|Timeout"):
                 await client.admin.command("ping")
     finally:
-        mongod.thaw()
-    assert (await mongodb_version(mongod.url))[0].isdigit()
+        own_mongodb.thaw()
+    assert (await mongodb_version(own_mongodb.url))[0].isdigit()
 
 
-async def test_a_mongod_listens_on_loopback_only(mongod: MongoServer):
-    assert _listening_on(mongod.pid or 0) == {"0100007F"}
+async def test_a_mongod_listens_on_loopback_only(own_mongodb: MongoServer):
+    assert _listening_on(own_mongodb.pid or 0) == {"0100007F"}
 
 
 async def test_a_server_that_cannot_start_says_why(tmp_path: Path):

@@ -44,7 +44,8 @@ class Up:
 def _start(directory: Path, stdout: int) -> subprocess.Popen[bytes]:
     paths = os.pathsep.join([str(ROOT / "services"), str(ROOT)])
     command = [sys.executable, "-m", "forebay.local", "up", "--directory", str(directory)]
-    env = os.environ | {"PYTHONPATH": paths}
+    # Whose servers they are is seen in the processes: those of the machine are our children.
+    env = os.environ | {"PYTHONPATH": paths, "FOREBAY_SERVERS": "machine"}
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=stdout, stderr=subprocess.STDOUT)
 
 

@@ -57,3 +57,21 @@ async def test_forced_urls_that_are_missing_are_named_with_the_three_choices(tmp
 def test_passwords_are_not_shown():
     found = Servers("amqp://u:canary@b/", "http://u:canary@b", "mongodb://u:canary@s/", Origin.URLS)
     assert "canary" not in repr(found)
+
+
+async def test_docker_is_passed_over_where_no_daemon_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    origin, reason = await choose({})
+    assert origin is Origin.MACHINE
+    assert "because no Docker daemon answers" in reason
+
+
+async def test_docker_that_is_asked_for_and_does_not_answer_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    with pytest.raises(LocalStackError, match="Docker cannot be used: no Docker daemon answers"):
+        async with servers(tmp_path, environ={"FOREBAY_SERVERS": "docker"}, speak=lambda _: None):
+            pytest.fail("there is no daemon")
