@@ -42,7 +42,6 @@ docs: ## Write the reference pages, the lifecycle diagram and openapi.json from 
 	@scripts/setup.sh dev
 	$(PYTHON) -m scripts.reference_pages
 	$(PYTHON) -m scripts.lifecycle_diagram
-	$(PYTHON) -m ingress.openapi docs/openapi.json
 
 load: ## 500 callers for a minute with locust; report in loadtest/results/ (ARGS=... goes to locust)
 	@scripts/setup.sh dev

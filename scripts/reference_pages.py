@@ -17,9 +17,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from forebay import errors
+from forebay.errors import FAULTS
 from forebay.settings import SettingsGroup
 from forebay.telemetry import events
 from forebay.telemetry.metrics import Metrics
+from ingress import problems
+from ingress.app import describe_app
+from ingress.openapi import render
+from ingress.problems import PROBLEMS
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
@@ -107,12 +112,23 @@ def metrics() -> str:
 
 
 def error_codes() -> str:
-    """Every code a job can fail with."""
-    rows = [
-        (f"`{code}`", errors.FAULTS[errors.ErrorCode(code)].value, meaning)
+    """Every code that a request or a job can be answered with."""
+    requests = [
+        (f"`{code}`", str(PROBLEMS[code].status), meaning or PROBLEMS[code].title)
+        for code, meaning in _documented(problems.ProblemCode, problems)
+    ]
+    jobs = [
+        (f"`{code}`", str(PROBLEMS[code].status), FAULTS[errors.ErrorCode(code)].value, meaning)
         for code, meaning in _documented(errors.ErrorCode, errors)
     ]
-    return _table(("code", "whose fault", "meaning"), list(rows))
+    return "\n\n".join(
+        [
+            "## Requests",
+            _table(("code", "status", "meaning"), requests),
+            "## Jobs",
+            _table(("code", "status of `/result`", "whose fault", "meaning"), jobs),
+        ]
+    )
 
 
 PAGES: dict[str, Callable[[], str]] = {
@@ -131,11 +147,13 @@ def with_table(page: str, table: str) -> str:
 
 
 def main() -> None:
-    """Write every page."""
+    """Write every page, and the description of the API."""
     for name, table in PAGES.items():
         page = ROOT / "docs" / name
         page.write_text(with_table(page.read_text(encoding="utf-8"), table()), encoding="utf-8")
         sys.stdout.write(f"docs/{name} is written\n")
+    (ROOT / "docs" / "openapi.json").write_text(render(describe_app()), encoding="utf-8")
+    sys.stdout.write("docs/openapi.json is written\n")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ class BrokerSettings(SettingsGroup):
     amqp_url: SecretStr
     """`amqp://user:password@host:port/vhost`."""
     amqp_heartbeat_s: Annotated[int, Field(ge=1, le=60)] = 15
-    """Heartbeat; a dead connection is noticed after about two."""
+    """Heartbeat in seconds; a dead peer is noticed after three, and a second each."""
     publish_timeout_s: Annotated[float, Field(gt=0)] = 5.0
     """How long to wait for the broker's confirm before the job is left to the relay."""
 

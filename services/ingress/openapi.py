@@ -1,10 +1,8 @@
-"""The API's description. `python -m ingress.openapi docs/openapi.json` writes it."""
+"""The API's description, which `make docs` writes to docs/openapi.json."""
 
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -50,9 +48,3 @@ def _models() -> dict[str, Any]:
 def render(app: FastAPI) -> str:
     """The description as the text of docs/openapi.json."""
     return json.dumps(describe(app), indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    from ingress.app import describe_app
-
-    Path(sys.argv[1]).write_text(render(describe_app()), encoding="utf-8")

@@ -37,7 +37,7 @@ async def test_a_broker_that_is_away_for_20_seconds_is_not_seen_by_callers(
         broker = stack.servers.rabbitmq
         assert broker is not None
         ids = await steadily(callers, AROUND_S, 0)
-        await broker.kill()
+        await broker.stop()
         during = await steadily(callers, OUTAGE_S, len(ids))
         waiting = await callers.get(f"{stack.ingress_url}/v1/jobs?state=queued&limit=1")
         assert waiting["data"], "nothing waited: the broker was not away"

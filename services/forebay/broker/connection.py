@@ -28,6 +28,7 @@ from yarl import URL
 from forebay import __version__
 from forebay.errors import BrokerUnavailable, TopologyMissing
 from forebay.settings import BrokerSettings
+from forebay.tasks import end
 
 CONNECT_WITHIN_S = 10.0
 CALL_WITHIN_S = 5.0
@@ -179,11 +180,4 @@ async def while_alive(link: Link, *duties: Coroutine[Any, Any, None]) -> None:
             if lost in done:
                 raise link.loss
     finally:
-        await reap(lost, *tasks)
-
-
-async def reap(*tasks: asyncio.Task[Any]) -> None:
-    """Cancel tasks and wait for their end."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        await end(lost, *tasks)

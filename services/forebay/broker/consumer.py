@@ -21,7 +21,7 @@ from functools import partial
 from aio_pika.abc import AbstractIncomingMessage
 
 from forebay.broker import Receive
-from forebay.broker.connection import Backoff, Link, connection_name, open_link, reap, while_alive
+from forebay.broker.connection import Backoff, Link, connection_name, open_link, while_alive
 from forebay.broker.envelope import read
 from forebay.broker.lane_keeper import ConsumerDeaf, LaneKeeper
 from forebay.broker.sender import ConfirmedSender, Use
@@ -32,6 +32,7 @@ from forebay.broker.watchdog import WatchTiming
 from forebay.errors import BrokerUnavailable
 from forebay.jobs import JobKind, Lane
 from forebay.settings import BrokerSettings
+from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
@@ -92,7 +93,7 @@ class RabbitConsumer:
         try:
             await asyncio.wait({self._serving})
         finally:
-            await reap(self._serving)
+            await end(self._serving)
         if not self._serving.cancelled():
             self._serving.result()
         elif not self._stopping:
@@ -102,7 +103,7 @@ class RabbitConsumer:
         """Receive nothing more (basic.cancel). Deliveries in hand can still be settled."""
         self._stopping = True
         if self._serving is not None:
-            await reap(self._serving)
+            await end(self._serving)
         await asyncio.gather(*(keeper.stop() for keeper in self._keepers))
         # Given back before the cancel, they would have come straight back to us.
         self._stopped = True
@@ -113,7 +114,7 @@ class RabbitConsumer:
         """Close the connections; what is not settled goes back to the queue."""
         self._stopping = True
         if self._serving is not None:
-            await reap(self._serving)
+            await end(self._serving)
         await self._drop_link()
         await self._dead_letters.close()
 

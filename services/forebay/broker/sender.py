@@ -35,12 +35,12 @@ from forebay.broker.connection import (
     Link,
     canceled,
     open_link,
-    reap,
     while_alive,
 )
 from forebay.broker.envelope import Envelope
 from forebay.errors import BrokerUnavailable
 from forebay.settings import BrokerSettings
+from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
@@ -150,8 +150,8 @@ class ConfirmedSender:
     async def close(self) -> None:
         """Close the connection; sends in flight end as UNAVAILABLE."""
         if self._keeper is not None:
-            await reap(self._keeper)
-        await reap(*self._closing)
+            await end(self._keeper)
+        await end(*self._closing)
 
     @property
     def connected(self) -> bool:

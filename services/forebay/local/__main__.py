@@ -20,10 +20,18 @@ from forebay.local.up import run_until_stopped, up
 
 
 async def prepare() -> None:
-    """Install what the servers need, so that nothing later waits for it."""
+    """Install what private servers need, so that nothing later waits for it.
+
+    Tests that break a server have their own, also where the shared ones are in Docker or given;
+    there it is said what is missing, and the other tests run.
+    """
     origin, _ = await choose(os.environ)
-    if origin is Origin.MACHINE:
+    try:
         await ensure_machine_servers(find_mongod(), say)
+    except LocalStackError as error:
+        if origin is Origin.MACHINE:
+            raise
+        say(f"Tests that stop a server will fail: {error}")
 
 
 def _work(verb: str, directory: Path, rest: Sequence[str]) -> Coroutine[None, None, int | None]:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 RABBITMQ_IMAGE = "rabbitmq:4.1-management"
 MONGODB_IMAGE = "mongo:8.0"
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
 _USER = "forebay-admin"
 _AMQP, _MANAGEMENT, _MONGODB = 5672, 15672, 27017
 _READY_WITHIN_S = 120.0
@@ -47,8 +49,9 @@ class DockerServers:
 
 def why_docker_is_out() -> str | None:
     """None when a Docker daemon answers and the library is here, else why not in a few words."""
-    if "DOCKER_HOST" not in os.environ and not Path("/var/run/docker.sock").exists():
-        return "no Docker daemon answers"
+    host = os.environ.get("DOCKER_HOST") or _DEFAULT_HOST
+    if host.startswith("unix://") and not _listens(Path(host.removeprefix("unix://"))):
+        return f"no Docker daemon answers at {host}"
     try:
         from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - optional
     except ImportError:
@@ -60,8 +63,18 @@ def why_docker_is_out() -> str | None:
         finally:
             client.close()
     except Exception as error:  # noqa: BLE001 - the client leaks requests', urllib3's and OS errors
-        return f"no Docker daemon answers ({type(error).__name__})"
+        return f"no Docker daemon answers at {host} ({type(error).__name__})"
     return None
+
+
+def _listens(path: Path) -> bool:
+    """Whether somebody listens here; the library would find out too, but leak a socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
 
 
 @contextlib.asynccontextmanager
@@ -75,10 +88,13 @@ async def docker_servers(speak: Say, environ: Mapping[str, str]) -> AsyncIterato
     if out is not None:
         raise LocalStackError(f"Docker cannot be used: {out}.")
     password = secrets.token_urlsafe(18)
-    rabbitmq = _rabbitmq(environ.get("FOREBAY_RABBITMQ_IMAGE", RABBITMQ_IMAGE), password)
-    mongodb = _mongodb(environ.get("FOREBAY_MONGODB_IMAGE", MONGODB_IMAGE))
-    speak(f"Starting {rabbitmq.image} and {mongodb.image} in Docker ...")
-    async with _running(mongodb, speak), _running(rabbitmq, speak):
+    rabbitmq_image = environ.get("FOREBAY_RABBITMQ_IMAGE", RABBITMQ_IMAGE)
+    mongodb_image = environ.get("FOREBAY_MONGODB_IMAGE", MONGODB_IMAGE)
+    speak(f"Starting {rabbitmq_image} and {mongodb_image} in Docker ...")
+    async with (
+        _running(_mongodb(mongodb_image), speak) as mongodb,
+        _running(_rabbitmq(rabbitmq_image, password), speak) as rabbitmq,
+    ):
         yield await _ready(rabbitmq, mongodb, password)
 
 
@@ -136,13 +152,14 @@ def _mongodb(image: str) -> DockerContainer:
 
 
 @contextlib.asynccontextmanager
-async def _running(container: DockerContainer, speak: Say) -> AsyncIterator[None]:
+async def _running(container: DockerContainer, speak: Say) -> AsyncIterator[DockerContainer]:
     starting = asyncio.ensure_future(asyncio.to_thread(_start, container, speak))
     try:
         await asyncio.shield(starting)
-        yield
+        yield container
     finally:
         # A start that was canceled goes on in its thread; only when it is over can it be undone.
+        # Stopping closes the client too, so it is due after a start that failed as well.
         await asyncio.wait([starting])
         await asyncio.to_thread(container.stop)
 

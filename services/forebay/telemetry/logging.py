@@ -18,6 +18,8 @@ def configure_logging(settings: TelemetrySettings, process: str) -> Logger:
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     # Libraries log through the standard library; only their warnings are news.
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, force=True)
+    # It tells of every lost connection with a traceback; so do our own events, in one line.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     render: Any = (
         structlog.processors.JSONRenderer()
         if settings.log_format is LogFormat.JSON

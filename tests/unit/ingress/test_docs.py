@@ -14,7 +14,7 @@ COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
 
 
 def test_the_committed_description_is_the_present_one() -> None:
-    said = "run `python -m ingress.openapi docs/openapi.json`"
+    said = "run `make docs`"
     assert COMMITTED.read_text(encoding="utf-8") == openapi.render(describe_app()), said
 
 
