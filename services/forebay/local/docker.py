@@ -21,6 +21,7 @@ import aiohttp
 
 from forebay.local.errors import ImageMissing, LocalStackError
 from forebay.local.mongodb import initiate_replica_set
+from forebay.local.ports import HOST
 from forebay.local.rabbitmq import Control
 from forebay.local.screen import Say
 
@@ -106,7 +107,7 @@ async def _ready(
     mongo = _address(mongodb, _MONGODB)
     try:
         async with asyncio.timeout(_READY_WITHIN_S):
-            await initiate_replica_set(mongo, member=f"127.0.0.1:{_MONGODB}")
+            await initiate_replica_set(mongo, member=f"{HOST}:{_MONGODB}")
             await _management_answers(f"http://{management}", password)
     except TimeoutError:
         raise LocalStackError(
@@ -133,22 +134,35 @@ def _controlling(rabbitmq: DockerContainer) -> Control:
 
 
 def _rabbitmq(image: str, password: str) -> DockerContainer:
-    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - optional
-
     return (
-        DockerContainer(image)
+        _container(image, _AMQP, _MANAGEMENT)
         .with_env("RABBITMQ_DEFAULT_USER", _USER)
         .with_env("RABBITMQ_DEFAULT_PASS", password)
         .with_env("RABBITMQ_ENABLED_PLUGINS", _PLUGINS)
-        .with_exposed_ports(_AMQP, _MANAGEMENT)
     )
 
 
 def _mongodb(image: str) -> DockerContainer:
+    command = "mongod --replSet forebay --bind_ip_all --wiredTigerCacheSizeGB 0.5"
+    return _container(image, _MONGODB).with_command(command)
+
+
+def _container(image: str, *ports: int) -> DockerContainer:
+    """A container whose ports are published on any free ones of the host.
+
+    Of a daemon on this machine that is its loopback only: Docker opens published ports to the
+    network, past firewalls, and the store asks for no password.
+    """
+    from testcontainers.core.config import ConnectionMode  # noqa: PLC0415 - optional
     from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - optional
 
-    command = "mongod --replSet forebay --bind_ip_all --wiredTigerCacheSizeGB 0.5"
-    return DockerContainer(image).with_exposed_ports(_MONGODB).with_command(command)
+    container = DockerContainer(image).with_exposed_ports(*ports)
+    client = container.get_docker_client()
+    direct = client.get_connection_mode() is ConnectionMode.docker_host
+    if direct and client.host() in {"localhost", HOST}:
+        # The library's annotation knows numbers only; Docker's client takes an address as well.
+        container.ports = {str(port): (HOST,) for port in ports}  # type: ignore[misc]
+    return container
 
 
 @contextlib.asynccontextmanager
@@ -197,7 +211,7 @@ def _reason(error: Exception) -> str:
 
 def _address(container: DockerContainer, port: int) -> str:
     host = container.get_container_host_ip()
-    return f"{'127.0.0.1' if host == 'localhost' else host}:{container.get_exposed_port(port)}"
+    return f"{HOST if host == 'localhost' else host}:{container.get_exposed_port(port)}"
 
 
 async def _management_answers(url: str, password: str) -> None:

@@ -13,6 +13,7 @@ never rolled back.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -62,13 +63,15 @@ class Connection:
         once a call has one of its few threads: a hundred calls on a frozen server then take 26 s.
         """
         limit_s = timeout_s or self.timeout_s
+        began = time.monotonic()
         try:
             async with asyncio.timeout(limit_s):
                 await self.turns.acquire()
         except TimeoutError:
             raise StoreUnavailable(f"MongoDB: every connection is busy for {limit_s:g} s") from None
         try:
-            with pymongo.timeout(limit_s):
+            # What the turn left of the time; to the driver 0 would be no limit at all.
+            with pymongo.timeout(max(limit_s - (time.monotonic() - began), 0.001)):
                 yield
         except UNENCODABLE as reason:
             raise unstorable(reason) from reason

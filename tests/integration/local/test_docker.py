@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
@@ -36,15 +39,21 @@ async def in_docker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[S
         pytest.skip(f"needs Docker images: {error}")
 
 
-def _containers() -> set[str]:
-    """The ids of all containers, running or not."""
+@contextmanager
+def _daemon() -> Iterator[Any]:
     from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - optional
 
     client = DockerClient().client
     try:
-        return {one.id for one in client.containers.list(all=True)}
+        yield client
     finally:
         client.close()
+
+
+def _containers() -> set[str]:
+    """The ids of all containers, running or not."""
+    with _daemon() as client:
+        return {one.id for one in client.containers.list(all=True)}
 
 
 async def test_a_container_has_management_quorum_queues_and_our_administrator(in_docker: Servers):
@@ -76,6 +85,21 @@ async def test_rabbitmqctl_speaks_in_the_container_and_says_what_it_refuses(in_d
     assert "forebay-admin" in await in_docker.control("list_users")
     with pytest.raises(LocalStackError, match="rabbitmqctl delete_user failed"):
         await in_docker.control("delete_user", "nobody")
+
+
+def test_of_a_daemon_on_this_machine_nothing_is_open_to_the_network(in_docker: Servers):
+    found = urlsplit(in_docker.amqp_url)
+    if found.hostname != "127.0.0.1":
+        pytest.skip(f"the containers are reached at {found.hostname}")
+    with _daemon() as client:
+        published = [
+            {binding["HostPort"]: binding["HostIp"] for bound in one.ports.values() if bound
+             for binding in bound}
+            for one in client.containers.list()
+        ]  # fmt: skip
+    (broker,) = [one for one in published if str(found.port) in one]
+    assert set(broker.values()) == {"127.0.0.1"}
+    assert len(broker) == 2
 
 
 @pytest.mark.usefixtures("in_docker")
