@@ -14,6 +14,8 @@ from pathlib import Path
 
 import aiohttp
 
+from forebay.testing.polling import until
+
 ROOT = Path(__file__).parents[1]
 NOBODY = "amqp://nobody:nothing@127.0.0.1:1/forebay"
 """A broker that is not there."""
@@ -52,15 +54,16 @@ class IngressProcess:
         return self.process.returncode, errors.decode()
 
     async def ready(self, session: aiohttp.ClientSession) -> None:
-        while self.process.returncode is None:
+        async def answers() -> bool:
+            if self.process.returncode is not None:
+                raise AssertionError((await self.ended())[1])
             try:
                 async with session.get(f"{self.url}/readyz") as answer:
-                    if answer.status == 200:
-                        return
+                    return answer.status == 200
             except aiohttp.ClientConnectorError:
-                # Nothing can be awaited that says when another process listens.
-                await asyncio.sleep(0.05)
-        raise AssertionError((await self.ended())[1])
+                return False
+
+        await until(answers)
 
 
 async def start(**settings: str) -> IngressProcess:

@@ -16,14 +16,14 @@ PROMPT = "What does a forebay do for the turbines below it?"
 
 
 @pytest.fixture
-async def gpt(world: Providers) -> AsyncIterator[openai.AsyncOpenAI]:
+async def openai_client(world: Providers) -> AsyncIterator[openai.AsyncOpenAI]:
     url = f"{world.providers_url}/openai/v1"
     async with openai.AsyncOpenAI(api_key="k", base_url=url, max_retries=0, timeout=10) as sdk:
         yield sdk
 
 
 @pytest.fixture
-async def claude(world: Providers) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def anthropic_client(world: Providers) -> AsyncIterator[anthropic.AsyncAnthropic]:
     url = f"{world.providers_url}/anthropic"
     async with anthropic.AsyncAnthropic(
         api_key="k", base_url=url, max_retries=0, timeout=10
@@ -51,9 +51,11 @@ async def openai_stream(sdk: openai.AsyncOpenAI, **more: Any):
     return text, finish, chunks[-1].usage
 
 
-async def test_openai_streams_the_text_and_usage_it_answers_at_once(gpt: openai.AsyncOpenAI):
-    whole = await gpt.chat.completions.create(**chat())
-    text, finish, usage = await openai_stream(gpt)
+async def test_openai_streams_the_text_and_usage_it_answers_at_once(
+    openai_client: openai.AsyncOpenAI,
+):
+    whole = await openai_client.chat.completions.create(**chat())
+    text, finish, usage = await openai_stream(openai_client)
     assert text == whole.choices[0].message.content
     assert finish == whole.choices[0].finish_reason == "stop"
     assert usage == whole.usage
@@ -61,17 +63,19 @@ async def test_openai_streams_the_text_and_usage_it_answers_at_once(gpt: openai.
     assert whole.usage.completion_tokens == len(text.split(" "))
 
 
-async def test_openai_streams_without_usage_when_it_is_not_asked_for(gpt: openai.AsyncOpenAI):
-    stream = await gpt.chat.completions.create(**chat(), stream=True)
+async def test_openai_streams_without_usage_when_it_is_not_asked_for(
+    openai_client: openai.AsyncOpenAI,
+):
+    stream = await openai_client.chat.completions.create(**chat(), stream=True)
     chunks = [chunk async for chunk in stream]
     assert all(chunk.usage is None and chunk.choices for chunk in chunks)
 
 
 async def test_anthropic_streams_the_text_and_usage_it_answers_at_once(
-    claude: anthropic.AsyncAnthropic,
+    anthropic_client: anthropic.AsyncAnthropic,
 ):
-    whole = await claude.messages.create(**message())
-    async with claude.messages.stream(**message()) as stream:
+    whole = await anthropic_client.messages.create(**message())
+    async with anthropic_client.messages.stream(**message()) as stream:
         text = await stream.get_final_text()
         final = await stream.get_final_message()
     assert text == whole.content[0].text
@@ -81,30 +85,30 @@ async def test_anthropic_streams_the_text_and_usage_it_answers_at_once(
 
 
 async def test_both_dialects_answer_a_prompt_alike(
-    gpt: openai.AsyncOpenAI, claude: anthropic.AsyncAnthropic
+    openai_client: openai.AsyncOpenAI, anthropic_client: anthropic.AsyncAnthropic
 ):
-    one = await gpt.chat.completions.create(**chat())
-    two = await claude.messages.create(**message())
+    one = await openai_client.chat.completions.create(**chat())
+    two = await anthropic_client.messages.create(**message())
     assert one.choices[0].message.content == two.content[0].text
     assert one.usage.prompt_tokens == two.usage.input_tokens
     assert one.usage.completion_tokens == two.usage.output_tokens
-    other = await gpt.chat.completions.create(**chat("Another question"))
+    other = await openai_client.chat.completions.create(**chat("Another question"))
     assert other.choices[0].message.content != one.choices[0].message.content
 
 
 async def test_a_token_limit_cuts_both_dialects_at_the_same_word(
-    gpt: openai.AsyncOpenAI, claude: anthropic.AsyncAnthropic
+    openai_client: openai.AsyncOpenAI, anthropic_client: anthropic.AsyncAnthropic
 ):
-    one = await gpt.chat.completions.create(**chat(max_tokens=5))
-    two = await claude.messages.create(**message(max_tokens=5))
+    one = await openai_client.chat.completions.create(**chat(max_tokens=5))
+    two = await anthropic_client.messages.create(**message(max_tokens=5))
     assert one.choices[0].message.content == two.content[0].text
     assert (one.choices[0].finish_reason, two.stop_reason) == ("length", "max_tokens")
     assert one.usage.completion_tokens == two.usage.output_tokens == 5
 
 
-async def test_tools_and_a_response_format_are_accepted(gpt: openai.AsyncOpenAI):
+async def test_tools_and_a_response_format_are_accepted(openai_client: openai.AsyncOpenAI):
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
-    answer = await gpt.chat.completions.create(
+    answer = await openai_client.chat.completions.create(
         **chat(tools=[tool], response_format={"type": "json_object"})
     )
     assert answer.choices[0].message.content.startswith('{"answer": ')
@@ -121,78 +125,80 @@ async def test_tools_and_a_response_format_are_accepted(gpt: openai.AsyncOpenAI)
     ],
 )
 async def test_faults_reach_the_sdks_as_their_own_errors(
-    gpt: openai.AsyncOpenAI,
-    claude: anthropic.AsyncAnthropic,
+    openai_client: openai.AsyncOpenAI,
+    anthropic_client: anthropic.AsyncAnthropic,
     words: str,
     openai_error: type[Exception],
     anthropic_error: type[Exception],
 ):
     prompt = f"{PROMPT} [simulate {words}]"
     with pytest.raises(openai_error):
-        await gpt.chat.completions.create(**chat(prompt))
+        await openai_client.chat.completions.create(**chat(prompt))
     with pytest.raises(anthropic_error):
-        await claude.messages.create(**message(prompt))
+        await anthropic_client.messages.create(**message(prompt))
 
 
-async def test_retry_after_reaches_the_sdks(gpt: openai.AsyncOpenAI):
+async def test_retry_after_reaches_the_sdks(openai_client: openai.AsyncOpenAI):
     with pytest.raises(openai.RateLimitError) as caught:
-        await gpt.chat.completions.create(**chat(f"{PROMPT} [simulate retry_after=9]"))
+        await openai_client.chat.completions.create(**chat(f"{PROMPT} [simulate retry_after=9]"))
     assert caught.value.response.headers["retry-after"] == "9"
     assert caught.value.code == "rate_limit_exceeded"
 
 
-async def read_openai(gpt: openai.AsyncOpenAI, prompt: str, into: list[Any]):
-    stream = await gpt.chat.completions.create(**chat(prompt), stream=True)
+async def read_openai(openai_client: openai.AsyncOpenAI, prompt: str, into: list[Any]):
+    stream = await openai_client.chat.completions.create(**chat(prompt), stream=True)
     async for chunk in stream:
         into.append(chunk)  # noqa: PERF401 - what came before the break is what is looked at
 
 
-async def read_anthropic(claude: anthropic.AsyncAnthropic, prompt: str, into: list[Any]):
-    async with claude.messages.stream(**message(prompt)) as events:
+async def read_anthropic(anthropic_client: anthropic.AsyncAnthropic, prompt: str, into: list[Any]):
+    async with anthropic_client.messages.stream(**message(prompt)) as events:
         async for text in events.text_stream:
             into.append(text)  # noqa: PERF401 - as above
 
 
 async def test_an_error_event_in_a_stream_reaches_the_sdks_after_some_text(
-    gpt: openai.AsyncOpenAI, claude: anthropic.AsyncAnthropic
+    openai_client: openai.AsyncOpenAI, anthropic_client: anthropic.AsyncAnthropic
 ):
     prompt = f"{PROMPT} [simulate stream_error]"
     chunks: list[Any] = []
     with pytest.raises(openai.APIError, match="server had an error"):
-        await read_openai(gpt, prompt, chunks)
+        await read_openai(openai_client, prompt, chunks)
     texts: list[Any] = []
     with pytest.raises(anthropic.APIStatusError, match="Overloaded"):
-        await read_anthropic(claude, prompt, texts)
+        await read_anthropic(anthropic_client, prompt, texts)
     assert chunks
     assert texts
 
 
 async def test_a_stream_that_is_cut_is_an_error_after_some_text(
-    gpt: openai.AsyncOpenAI, claude: anthropic.AsyncAnthropic
+    openai_client: openai.AsyncOpenAI, anthropic_client: anthropic.AsyncAnthropic
 ):
     prompt = f"{PROMPT} [simulate truncate]"
     chunks: list[Any] = []
     with pytest.raises(openai.APIConnectionError):
-        await read_openai(gpt, prompt, chunks)
+        await read_openai(openai_client, prompt, chunks)
     texts: list[Any] = []
     # This SDK passes its transport's own error through.
     with pytest.raises(Exception, match="peer closed connection"):
-        await read_anthropic(claude, prompt, texts)
+        await read_anthropic(anthropic_client, prompt, texts)
     assert chunks
     assert texts
 
 
 async def test_a_wrong_key_is_an_authentication_error_in_both_dialects(world: Providers):
     url = world.providers_url
-    gpt = openai.AsyncOpenAI(api_key="wrong", base_url=f"{url}/openai/v1", max_retries=0)
-    async with gpt:
+    openai_client = openai.AsyncOpenAI(api_key="wrong", base_url=f"{url}/openai/v1", max_retries=0)
+    async with openai_client:
         with pytest.raises(openai.AuthenticationError) as refused:
-            await gpt.chat.completions.create(**chat())
+            await openai_client.chat.completions.create(**chat())
     assert refused.value.code == "invalid_api_key"
-    claude = anthropic.AsyncAnthropic(api_key="wrong", base_url=f"{url}/anthropic", max_retries=0)
-    async with claude:
+    anthropic_client = anthropic.AsyncAnthropic(
+        api_key="wrong", base_url=f"{url}/anthropic", max_retries=0
+    )
+    async with anthropic_client:
         with pytest.raises(anthropic.AuthenticationError) as denied:
-            await claude.messages.create(**message())
+            await anthropic_client.messages.create(**message())
     assert denied.value.body["error"]["type"] == "authentication_error"
 
 
@@ -203,10 +209,14 @@ async def test_no_key_is_refused_too(world: Providers, client: aiohttp.ClientSes
         assert (no.status, (await no.json())["error"]["type"]) == (401, "authentication_error")
 
 
-async def test_a_caller_that_gives_up_is_logged_as_gone(world: Providers, gpt: openai.AsyncOpenAI):
+async def test_a_caller_that_gives_up_is_logged_as_gone(
+    world: Providers, openai_client: openai.AsyncOpenAI
+):
     prompt = f"{PROMPT} [simulate hang]"
     headers = {"X-Request-ID": "job_h.1"}
-    call = asyncio.ensure_future(gpt.chat.completions.create(**chat(prompt), extra_headers=headers))
+    call = asyncio.ensure_future(
+        openai_client.chat.completions.create(**chat(prompt), extra_headers=headers)
+    )
     await world.calls.until(lambda: world.calls.in_flight(Kind.LLM) == 1)
     call.cancel()
     await world.calls.until(lambda: world.calls.in_flight(Kind.LLM) == 0)
