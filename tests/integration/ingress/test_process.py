@@ -133,16 +133,19 @@ async def test_an_endless_body_is_cut_off(ingress: IngressProcess) -> None:
 
 
 async def test_a_store_that_stands_still_is_503_within_three_seconds_and_recovers(
-    session: aiohttp.ClientSession, ingress: IngressProcess, mongod: MongoServer
+    session: aiohttp.ClientSession,
+    ingress_on_own_mongodb: IngressProcess,
+    own_mongodb: MongoServer,
 ) -> None:
+    ingress = ingress_on_own_mongodb
     assert (await submit(session, ingress.url))[0] == 202
-    mongod.freeze()
+    own_mongodb.freeze()
     try:
         began = monotonic()
         answers = await asyncio.gather(*(submit(session, ingress.url) for _ in range(20)))
         took = monotonic() - began
     finally:
-        mongod.thaw()
+        own_mongodb.thaw()
     assert {status for status, _ in answers} == {503}
     assert {problem["code"] for _, problem in answers} == {"store_unavailable"}
     assert took < 3.5
