@@ -36,7 +36,7 @@ class Caller(FastHttpUser):
     @task(1)
     def crawl(self) -> None:
         """A page of the simulated site, or of the site in FOREBAY_LOAD_SITE."""
-        site = os.environ.get("FOREBAY_LOAD_SITE", "http://127.0.0.1:8090")
+        site = os.environ.get("FOREBAY_LOAD_SITE", "http://127.0.0.1:9081")
         page = next(_numbers) % 200 + 1
         self._submit_and_wait("crawl", {"url": f"{site}/pages/{page}"})
 

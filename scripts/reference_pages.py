@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 
+from prometheus_client import Metric
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -102,10 +103,15 @@ def log_events() -> str:
     return _table(("event", "meaning"), list(rows))
 
 
+def _on_the_wire(metric: Metric) -> str:
+    """Its name as Prometheus sees it: the library adds `_total` to counters."""
+    return f"{metric.name}_total" if metric.type == "counter" else metric.name
+
+
 def metrics() -> str:
     """Every metric."""
     rows = [
-        (f"`{metric.name}`", metric.type, metric.documentation)
+        (f"`{_on_the_wire(metric)}`", metric.type, metric.documentation)
         for metric in Metrics().registry.collect()
     ]
     return _table(("metric", "type", "meaning"), sorted(rows))

@@ -16,7 +16,7 @@ import trafilatura
 from selectolax.lexbor import LexborHTMLParser
 
 from crawler_worker.charset import decode
-from crawler_worker.links import normalize
+from crawler_worker.links import Link, read_link
 from crawler_worker.nesting import is_too_deep
 from crawler_worker.visit import PageUnreadable
 from forebay.requests import CrawlFormat
@@ -47,7 +47,7 @@ class Extracted:
     """What a page holds; a format that was not asked for is None, but links are always there."""
 
     title: str
-    links: tuple[str, ...]
+    links: tuple[Link, ...]
     markdown: str | None = None
     text: str | None = None
     html: str | None = None
@@ -142,9 +142,9 @@ def _title(tree: LexborHTMLParser) -> str:
     return ""
 
 
-def _links(tree: LexborHTMLParser, url: str) -> tuple[str, ...]:
+def _links(tree: LexborHTMLParser, url: str) -> tuple[Link, ...]:
     base = _base(tree, url)
-    found: dict[str, None] = {}
+    found: dict[Link, None] = {}
     for node in tree.css("a[href], area[href]"):
         link = _absolute(base, node.attributes.get("href") or "")
         if link is not None:
@@ -157,15 +157,15 @@ def _links(tree: LexborHTMLParser, url: str) -> tuple[str, ...]:
 def _base(tree: LexborHTMLParser, url: str) -> str:
     node = tree.css_first("base[href]")
     named = None if node is None else _absolute(url, node.attributes.get("href") or "")
-    return named or url
+    return url if named is None else named.url
 
 
-def _absolute(base: str, href: str) -> str | None:
+def _absolute(base: str, href: str) -> Link | None:
     try:
         joined = urljoin(base, href.strip())
         if urlsplit(joined).scheme not in {"http", "https"}:
             return None
-        return normalize(joined)
+        return read_link(joined)
     except ValueError:
         return None
 
@@ -186,5 +186,6 @@ def _metadata(tree: LexborHTMLParser, url: str) -> dict[str, str]:
     found["language"] = (None if root is None else root.attributes.get("lang")) or ""
     canonical = tree.css_first('link[rel~="canonical"][href]')
     if canonical is not None:
-        found["canonical"] = _absolute(url, canonical.attributes.get("href") or "") or ""
+        link = _absolute(url, canonical.attributes.get("href") or "")
+        found["canonical"] = "" if link is None else link.url
     return {key: value for key, value in found.items() if value}

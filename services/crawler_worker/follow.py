@@ -166,7 +166,7 @@ class Crawl:
         page = reading.page
         progress.pages.append((order, page))
         progress.read.add(normalize(page.final_url) or page.final_url)
-        progress.bytes += len(page.model_dump_json(exclude_none=True).encode())
+        progress.bytes += reading.size
         return progress.bytes
 
 
@@ -187,11 +187,10 @@ class _Scope:
         depth = reading.page.depth + 1
         if depth > self._max_depth:
             return
-        for link in reading.links:
-            url = normalize(link)
-            if url is None or url in progress.known or url in progress.read:
+        for url, host in reading.links:
+            if self.hosts is not None and host not in self.hosts:
                 continue
-            if self.hosts is not None and host_of(url) not in self.hosts:
+            if url in progress.known or url in progress.read:
                 continue
             if len(progress.waiting) >= self.max_visits:
                 return

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 import httpx
+from aiohttp.abc import AbstractResolver
 
 from crawler_worker.fetch import Fetcher
 from crawler_worker.follow import Bounds, Crawl
@@ -27,7 +28,7 @@ from crawler_worker.settings import (
 )
 from crawler_worker.visit import PageReader
 from forebay.addresses import AddressGuard
-from forebay.http import build_client, call_id
+from forebay.http import Resolver, TargetGate, build_client, call_id
 from forebay.jobs import Job, Usage
 from forebay.outcomes import Call, Failed, Outcome, Succeeded
 from forebay.requests import CrawlRequest
@@ -101,6 +102,7 @@ async def open_handler(
     sites: SiteSettings,
     firecrawl: FirecrawlSettings,
     allow: frozenset[tuple[str, int]],
+    resolver: AbstractResolver | None = None,
 ) -> AsyncIterator[CrawlHandler]:
     """The handler with its clients and threads, closed at the end.
 
@@ -109,10 +111,12 @@ async def open_handler(
         sites: the manners on other people's sites.
         firecrawl: how to reach the crawler API.
         allow: exact hosts and ports that may be crawled although the address guard forbids them.
+        resolver: how the sites' names become addresses; the system's by default.
     """
     # It reports every odd page as an error of its own, with pieces of the page.
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
     guard = AddressGuard(allow)
+    names = resolver or Resolver()
     connections = settings.concurrency * sites.per_host_concurrency
     executor = ThreadPoolExecutor(settings.extract_threads, thread_name_prefix="extract")
     try:
@@ -122,6 +126,7 @@ async def open_handler(
                 timeout_s=sites.page_timeout_s,
                 guard=guard,
                 user_agent=sites.user_agent,
+                resolver=names,
             ) as web,
             # The crawler API is the operator's choice and may well be on an inner network.
             build_client(concurrency=connections, timeout_s=settings.timeout_s) as api,
@@ -130,7 +135,12 @@ async def open_handler(
             readers: dict[str, CrawlReader] = {
                 CrawlProvider.FETCH: fetch,
                 CrawlProvider.FIRECRAWL: FirecrawlReader(
-                    api, firecrawl, guard, timeout_s=sites.page_timeout_s, now=_utc_now
+                    api,
+                    firecrawl,
+                    TargetGate(guard, names),
+                    executor,
+                    timeout_s=sites.page_timeout_s,
+                    now=_utc_now,
                 ),
             }
             yield CrawlHandler(readers, settings.provider, _bounds(settings, sites))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import httpx
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -9,8 +11,15 @@ MAX_URL = 4096
 """Longer ones are traps more often than pages."""
 
 
-def normalize(url: str) -> str | None:
-    """The URL without fragment and credentials, in normal spelling; None when it cannot be one."""
+class Link(NamedTuple):
+    """A URL in normal spelling with its host, taken apart once and not by each who reads it."""
+
+    url: str
+    host: str
+
+
+def read_link(url: str) -> Link | None:
+    """The link without fragment, in normal spelling; None when it cannot be followed."""
     if len(url) > MAX_URL:
         return None
     try:
@@ -23,7 +32,13 @@ def normalize(url: str) -> str | None:
     raw_path = parsed.raw_path or b"/"
     path, mark, query = raw_path.partition(b"?")
     parsed = parsed.copy_with(fragment=None, raw_path=path + (mark + query if query else b""))
-    return str(parsed)
+    return Link(str(parsed), parsed.host)
+
+
+def normalize(url: str) -> str | None:
+    """The URL of `read_link`."""
+    link = read_link(url)
+    return None if link is None else link.url
 
 
 def host_of(url: str) -> str:

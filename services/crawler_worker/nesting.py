@@ -20,6 +20,8 @@ _FLAT = frozenset(
         *("tfoot", "html", "head", "body", "a", "button"),
     }
 )
+_FOREIGN = ("svg", "math")
+"""Inside these a parser nests any element but closes none for its next sibling (HTML, 13.2.6.5)."""
 
 
 def is_too_deep(html: str) -> bool:
@@ -33,7 +35,7 @@ def is_too_deep(html: str) -> bool:
     depth = 0
     for found in _TAG.finditer(html):
         tag = found[2].lower()
-        if tag in _FLAT:
+        if tag in _FLAT and not any(opened[foreign] for foreign in _FOREIGN):
             continue
         if not found[1]:
             opened[tag] += 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from forebay.settings import SettingsGroup, WorkerSettings
+from forebay.settings import ApiKey, EndpointUrl, SettingsGroup, WorkerSettings
 
 FIRECRAWL_CLOUD = "https://api.firecrawl.dev"
 
@@ -72,7 +72,7 @@ class FirecrawlSettings(SettingsGroup):
         env_prefix="FOREBAY_CRAWLER_FIRECRAWL_", env_ignore_empty=True
     )
 
-    url: str = FIRECRAWL_CLOUD
+    url: EndpointUrl = FIRECRAWL_CLOUD
     """Its base URL, without `/v1`; one's own installation works too."""
-    api_key: SecretStr | None = None
+    api_key: ApiKey | None = None
     """Its key; needed for Firecrawl's own service, often not for one's own installation."""

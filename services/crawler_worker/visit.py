@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from crawler_worker.links import Link
 from crawler_worker.results import CrawledPage
 from forebay.errors import CallError, ErrorCode, JobError
 from forebay.outcomes import Call, Failed, Retry, Snooze
@@ -29,10 +30,21 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A page that was read, with every link it has, asked for or not."""
+    """A page that was read.
+
+    Attributes:
+        links: every one it has, asked for or not.
+        size: of the page in a stored result, in bytes.
+    """
 
     page: CrawledPage
-    links: tuple[str, ...]
+    links: tuple[Link, ...]
+    size: int
+
+    @classmethod
+    def of(cls, page: CrawledPage, links: tuple[Link, ...]) -> Reading:
+        """Measures the page: processor work, to be run beside the loop."""
+        return cls(page, links, len(page.model_dump_json(exclude_none=True).encode()))
 
 
 Read = Reading | Retry | Failed | Snooze

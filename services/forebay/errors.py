@@ -183,7 +183,7 @@ class JobError:
 def attempts_exhausted(max_attempts: int, last: str) -> JobError:
     """The error of a job whose attempts ran out; `last` says how the last one ended."""
     return JobError(
-        ErrorCode.ATTEMPTS_EXHAUSTED, f"All {max_attempts} attempts failed; the last: {last}"
+        ErrorCode.ATTEMPTS_EXHAUSTED, f"No attempt of {max_attempts} succeeded; the last: {last}"
     )
 
 

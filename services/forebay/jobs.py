@@ -301,7 +301,9 @@ def first_state(not_before: datetime | None, now: datetime) -> JobState:
 
 def expiry_error(job: Job) -> JobError:
     """What an expired job tells its caller."""
-    limit = "start_by" if job.attempts == 0 and job.start_by is not None else "deadline"
+    start_by = job.start_by if job.attempts == 0 else None
+    came_first = start_by is not None and (job.deadline is None or start_by <= job.deadline)
+    limit = "start_by" if came_first else "deadline"
     return JobError(
         ErrorCode.DEADLINE_EXCEEDED,
         f"The job's `{limit}` passed before it could finish; submit it again with a later one.",

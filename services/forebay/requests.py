@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -36,6 +36,11 @@ def _is_web_url(value: str) -> str:
 
 WebUrl = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_is_web_url)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+Item = TypeVar("Item")
+Several = Annotated[tuple[Item, ...], Field(fail_fast=True)]
+"""A list that is judged up to its first wrong element: a megabyte of wrong ones costs half a second
+otherwise, and a length limit comes too late, because it counts the elements that are right."""
 
 
 class Freshness(StrEnum):
@@ -92,7 +97,8 @@ class Follow(RequestModel):
 
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]{0,8192}")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,8192}")
+"""Without the bytes above ASCII, which RFC 9110, 5.5 calls obsolete and httpx refuses to send."""
 _OUR_HEADERS = frozenset(
     {
         *("host", "content-length", "transfer-encoding", "accept-encoding", "expect"),
@@ -125,7 +131,9 @@ class CrawlRequest(RequestModel):
 
     url: WebUrl
     """Where to begin, http or https."""
-    formats: Annotated[tuple[CrawlFormat, ...], Field(min_length=1)] = (CrawlFormat.MARKDOWN,)
+    formats: Annotated[Several[CrawlFormat], Field(min_length=1, max_length=8)] = (
+        CrawlFormat.MARKDOWN,
+    )
     """What to make of each page."""
     render: Literal[False] = False
     """Whether to run the page's scripts in a browser. Not offered by this version."""
@@ -183,10 +191,15 @@ class Message(RequestModel):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: (
-        str | tuple[Annotated[TextPart | ImagePart, Field(discriminator="type")], ...] | None
+        str
+        | Annotated[
+            Several[Annotated[TextPart | ImagePart, Field(discriminator="type")]],
+            Field(max_length=1000),
+        ]
+        | None
     ) = None
     name: str | None = None
-    tool_calls: tuple[ToolCall, ...] | None = None
+    tool_calls: Annotated[Several[ToolCall], Field(max_length=512)] | None = None
     tool_call_id: str | None = None
 
 
@@ -203,14 +216,14 @@ class LlmRequest(RequestModel):
 
     model: Annotated[Text, StringConstraints(max_length=256)]
     """The provider's name of the model."""
-    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
+    messages: Annotated[Several[Message], Field(min_length=1, max_length=10_000)]
     """The conversation so far."""
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Longest answer, in tokens."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     response_format: dict[str, Any] | None = None
     """As the provider documents it, for example `{"type": "json_object"}`."""
-    tools: tuple[dict[str, Any], ...] | None = None
+    tools: Annotated[Several[dict[str, Any]], Field(max_length=512)] | None = None
     """Tools the model may ask for, as JSON schema."""
     stream: bool = False
     """Take the answer from the provider token by token. The stored result is the same."""

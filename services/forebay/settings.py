@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +48,24 @@ def _as_header(key: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def _is_amqp_url(url: SecretStr) -> SecretStr:
+    text = url.get_secret_value()
+    try:
+        parts = urlsplit(text)
+        readable = parts.scheme in {"amqp", "amqps"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its message quotes the URL, and the URL holds the password
+        readable = False
+    # A password with a bare `/`, `?` or `#` ends the host too early and leaves the `@` behind it.
+    if not readable or "@" in f"{parts.path}{parts.query}{parts.fragment}":
+        raise ValueError(
+            "it must be amqp://user:password@host:port/vhost, with `/`, `?`, `#` and `@` in the "
+            "user, the password and the vhost written as %2F, %3F, %23 and %40"
+        )
+    return url
+
+
+AmqpUrl = Annotated[SecretStr, AfterValidator(_is_amqp_url)]
+"""The broker's URL; one that cannot be read is refused at the start and not retried for ever."""
 ApiKey = Annotated[SecretStr, AfterValidator(_as_header)]
 """A provider's key; blanks around it are dropped."""
 EndpointUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")]
@@ -56,7 +75,7 @@ EndpointUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+(/[
 class BrokerSettings(SettingsGroup):
     """How to reach RabbitMQ."""
 
-    amqp_url: SecretStr
+    amqp_url: AmqpUrl
     """`amqp://user:password@host:port/vhost`."""
     amqp_heartbeat_s: Annotated[int, Field(ge=1, le=60)] = 15
     """Heartbeat in seconds; a dead peer is noticed after three, and a second each."""

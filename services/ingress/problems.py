@@ -31,6 +31,8 @@ class ProblemCode(StrEnum):
     """The path exists, but not for this method; `Allow` has the ones it takes."""
     RESULT_EXPIRED = "result_expired"
     """The job succeeded and its result is kept no longer."""
+    REQUEST_TIMEOUT = "request_timeout"
+    """The body did not come in time; nothing was accepted."""
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     """The body is not declared as JSON in UTF-8."""
@@ -41,10 +43,13 @@ class ProblemCode(StrEnum):
     DEADLINE_IN_PAST = "deadline_in_past"
     ADDRESS_FORBIDDEN = "address_forbidden"
     """The target is an address that must not be called from here."""
+    HEADERS_TOO_LARGE = "headers_too_large"
+    """The request line and the headers together are over 64 KiB."""
     OVERLOADED = "overloaded"
     """Too many accepts in flight; nothing was accepted."""
     STORE_UNAVAILABLE = "store_unavailable"
-    """The store does not answer; nothing was accepted."""
+    """The store does not answer. A job that was being accepted may be stored: repeat it under the
+    same Idempotency-Key."""
     INTERNAL = "internal"
     """A defect of ours; the log has the details under the request's id."""
 
@@ -62,6 +67,7 @@ _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.MALFORMED_JSON: ProblemKind(400, "The body is not readable JSON"),
     ProblemCode.NOT_FOUND: ProblemKind(404, "Not found"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed"),
+    ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The body came too slowly", retryable=True),
     ProblemCode.RESULT_EXPIRED: ProblemKind(410, "The result is kept no longer"),
     ProblemCode.PAYLOAD_TOO_LARGE: ProblemKind(413, "The body is too large"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be JSON"),
@@ -69,6 +75,7 @@ _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.IDEMPOTENCY_KEY_REUSED: ProblemKind(422, "The idempotency key was used before"),
     ProblemCode.DEADLINE_IN_PAST: ProblemKind(422, "The time limit has passed already"),
     ProblemCode.ADDRESS_FORBIDDEN: ProblemKind(422, "The address must not be called"),
+    ProblemCode.HEADERS_TOO_LARGE: ProblemKind(431, "The headers are too large"),
     ProblemCode.OVERLOADED: ProblemKind(503, "Too many requests at once", retryable=True),
     ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store does not answer", retryable=True),
     ProblemCode.INTERNAL: ProblemKind(500, "A defect of the service"),

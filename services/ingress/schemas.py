@@ -15,7 +15,14 @@ from pydantic import ConfigDict, Field, PlainValidator, StringConstraints, TypeA
 from pydantic.json_schema import WithJsonSchema
 
 from forebay.jobs import JobKind, Lane, OnUnknown
-from forebay.requests import CrawlRequest, JobInput, LlmRequest, RequestModel, SearchRequest
+from forebay.requests import (
+    CrawlRequest,
+    JobInput,
+    LlmRequest,
+    RequestModel,
+    SearchRequest,
+    Several,
+)
 
 _RFC_3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -47,10 +54,10 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 class ProviderChoice(RequestModel):
     """Which providers to try."""
 
-    order: Annotated[tuple[ProviderName, ...], Field(max_length=8)] = ()
+    order: Annotated[Several[ProviderName], Field(max_length=8)] = ()
     """Names, the preferred one first; empty leaves it to the worker."""
     allow_fallbacks: bool = True
-    """Whether another one may be called when the first does not answer."""
+    """Whether the next name may be taken when one is unknown or not set up here."""
 
 
 class RetryChoice(RequestModel):
@@ -77,7 +84,7 @@ class Submission(RequestModel):
     retry: RetryChoice = RetryChoice()
     result_ttl_s: Annotated[int, Field(ge=60, le=30 * 86_400)] = 86_400
     """How long the finished job and its result are kept, in seconds."""
-    tags: Annotated[tuple[Tag, ...], Field(max_length=20)] = ()
+    tags: Annotated[Several[Tag], Field(max_length=20)] = ()
     """Your own words."""
     metadata: Annotated[dict[str, Any], Field(max_length=1000)] = {}  # noqa: RUF012 - frozen
     """Your own object, given back as it is; at most 16 KiB."""

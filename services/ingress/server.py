@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from forebay.errors import ConfigurationError
 from forebay.process import StopSignals
+from ingress.protocol import BoundedProtocol
 from ingress.settings import IngressSettings
 
 KEEP_ALIVE_S = 65
@@ -72,7 +73,7 @@ def build_server(
     """The server of the application; `await serve(sockets=[listen(settings)])` runs it."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

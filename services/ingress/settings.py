@@ -27,6 +27,8 @@ class IngressSettings(SettingsGroup):
     """Listen on another address than loopback although no API key is asked for."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """Largest request body, in bytes; a larger one is answered 413."""
+    body_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """How long a caller may take to send the body, in seconds; a slower one is answered 408."""
     max_wait_s: Annotated[float, Field(ge=0, le=300)] = 60.0
     """Longest `?wait=` of a caller, in seconds."""
     max_pending: Annotated[int, Field(ge=1)] = 5_000

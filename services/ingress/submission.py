@@ -114,8 +114,10 @@ class JobBuilder:
             if limit <= now:
                 raise _refuse_part(ProblemCode.DEADLINE_IN_PAST, f"/{name}", "It has passed.")
             if submission.not_before is not None and limit <= submission.not_before:
-                part = InvalidPart(pointer=f"/{name}", detail="It must be after `not_before`")
-                raise validation_error([part])
+                raise _invalid(f"/{name}", "It must be after `not_before`")
+        start_by, deadline = submission.start_by, submission.deadline
+        if start_by is not None and deadline is not None and start_by > deadline:
+            raise _invalid("/start_by", "It must not be after `deadline`")
         request = submission.input
         if not isinstance(request, CrawlRequest):
             return
@@ -156,7 +158,7 @@ class Desk:
         return self._pump.pending
 
     async def accept(self, submission: JobSubmission, origin: Origin) -> Accepted:
-        """The durable job; raises `RequestRefused` when nothing was accepted.
+        """The durable job; raises `RequestRefused`, which says what is known of the job.
 
         Once begun the commit ends, whatever becomes of the caller; when the caller is cut off at
         that very moment the relay publishes the job.
@@ -170,7 +172,11 @@ class Desk:
             async with asyncio.timeout(self._settings.accept_timeout_s):
                 accepted = await self._store_once(job)
         except (StoreUnavailable, TimeoutError):
-            raise store_unavailable("Nothing was accepted.") from None
+            # The insert may have begun, so it may be done.
+            raise store_unavailable(
+                "Whether the job was accepted is not known: repeat it under the same "
+                "Idempotency-Key, and it is one job."
+            ) from None
         except StoreOverloaded:
             raise _overloaded() from None
         finally:
@@ -234,9 +240,12 @@ def _refuse_part(code: ProblemCode, pointer: str, detail: str) -> RequestRefused
     return RequestRefused(code, f"`{pointer[1:].replace('/', '.')}`: {detail}", errors=(part,))
 
 
+def _invalid(pointer: str, detail: str) -> RequestRefused:
+    return validation_error([InvalidPart(pointer=pointer, detail=detail)])
+
+
 def _metadata(submission: JobSubmission) -> str:
     text = to_json(submission.metadata)
     if len(text) > MAX_METADATA_BYTES:
-        said = f"It may have at most {MAX_METADATA_BYTES} bytes as JSON"
-        raise validation_error([InvalidPart(pointer="/metadata", detail=said)])
+        raise _invalid("/metadata", f"It may have at most {MAX_METADATA_BYTES} bytes as JSON")
     return text.decode()

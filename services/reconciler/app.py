@@ -13,6 +13,8 @@ from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from reconciler.census import Census
 from reconciler.loop import Turn, run_loop
+from reconciler.outbox import Outbox
+from reconciler.refiller import Refiller
 from reconciler.relay import Relay
 from reconciler.rescuer import Rescuer
 from reconciler.settings import ReconcilerSettings
@@ -27,13 +29,10 @@ async def reconcile(process: Process) -> None:
         RabbitPublisher(load(BrokerSettings), process.name, metrics, logger) as publisher,
         Probes(load(ProbeSettings), metrics, lambda: None),
     ):
-        relay = Relay(
-            store,
-            publisher,
-            metrics,
-            logger,
-            publish_after_s=settings.publish_after_s,
-            batch=settings.batch,
+        outbox = Outbox(store, publisher, metrics, logger)
+        relay = Relay(store, outbox, publish_after_s=settings.publish_after_s, batch=settings.batch)
+        refiller = Refiller(
+            store, publisher, outbox, lost_after_s=settings.lost_after_s, batch=settings.batch
         )
         loops: dict[str, tuple[Turn, float]] = {
             "relay": (relay.turn, settings.relay_every_s),
@@ -41,8 +40,10 @@ async def reconcile(process: Process) -> None:
                 Rescuer(store, metrics, logger, batch=settings.batch).turn,
                 settings.rescuer_every_s,
             ),
+            "refiller": (refiller.turn, settings.refiller_every_s),
             "census": (Census(store, metrics).turn, settings.census_every_s),
         }
+        await store.prepare()
         tasks = [
             asyncio.create_task(run_loop(name, turn, every_s, metrics, logger), name=name)
             for name, (turn, every_s) in loops.items()

@@ -7,17 +7,29 @@ the job died before it could publish. Publishing twice is harmless: the claim ab
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from forebay.broker import JobMessage, Publisher
-from forebay.store import JobRef, JobStore
-from forebay.telemetry.events import LogEvent
-from forebay.telemetry.logging import Logger
-from forebay.telemetry.metrics import Metrics
+from forebay.store import JobRef, JobStore, Route
+from reconciler.outbox import Outbox
+
+_FIRST_REST_S, _LONGEST_REST_S = 1.0, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """A route's pause in seconds, and its end on the relay's clock."""
+
+    pause_s: float
+    until: float
 
 
 class Relay:
     """Publishes from the store.
+
+    A route whose queue refuses (full, or not bound) rests for a growing pause, so that it neither
+    holds up the others nor is flooded.
 
     Args:
         publish_after_s: how long whoever queued a job has to publish it himself.
@@ -27,43 +39,36 @@ class Relay:
     def __init__(
         self,
         store: JobStore,
-        publisher: Publisher,
-        metrics: Metrics,
-        logger: Logger,
+        outbox: Outbox,
         *,
         publish_after_s: float,
         batch: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._publisher = publisher
-        self._metrics = metrics
-        self._logger = logger
+        self._outbox = outbox
         self._publish_after_s = publish_after_s
         self._batch = batch
+        self._clock = clock
+        self._resting: dict[Route, _Rest] = {}
 
     async def turn(self) -> bool:
         """Publish one batch of each sort; True when a full batch went out and more may wait."""
         due = await self._store.queue_due(self._batch)
         more_due = await self._publish("due", due)
-        left = await self._store.unpublished(self._publish_after_s, self._batch)
+        resting = [route for route, rest in self._resting.items() if rest.until > self._clock()]
+        left = await self._store.unpublished(self._publish_after_s, self._batch, resting)
         more_left = await self._publish("unpublished", left)
         return more_due or more_left
 
     async def _publish(self, reason: str, refs: Sequence[JobRef]) -> bool:
-        if not refs:
-            return False
-        outcomes = await self._publisher.publish([message_for(ref) for ref in refs])
-        confirmed = [ref for ref, failed in zip(refs, outcomes, strict=True) if failed is None]
-        if confirmed:
-            await self._store.mark_published(confirmed)
-        self._metrics.relayed.labels(reason).inc(len(confirmed))
-        self._logger.info(
-            LogEvent.RELAY_PUBLISHED, reason=reason, wanted=len(refs), confirmed=len(confirmed)
-        )
-        # A batch that was not confirmed whole means a broker in trouble: wait a turn.
-        return len(confirmed) == len(refs) == self._batch
+        sent = await self._outbox.publish(reason, refs)
+        for route in {(ref.kind, ref.lane) for ref in refs}:
+            self._note(route, refused=route in sent.refused)
+        return sent.confirmed > 0 and len(refs) == self._batch
 
-
-def message_for(ref: JobRef) -> JobMessage:
-    """The message that says: this job may run now."""
-    return JobMessage(ref.id, ref.generation, ref.kind, ref.lane, ref.attempts, ref.traceparent)
+    def _note(self, route: Route, *, refused: bool) -> None:
+        rest = self._resting.pop(route, None)
+        if refused:
+            pause_s = min(rest.pause_s * 2, _LONGEST_REST_S) if rest else _FIRST_REST_S
+            self._resting[route] = _Rest(pause_s, self._clock() + pause_s)

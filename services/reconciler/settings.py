@@ -23,5 +23,9 @@ class ReconcilerSettings(SettingsGroup):
     """How often open jobs are counted for the metrics."""
     publish_after_s: Annotated[float, Field(ge=0)] = 2.0
     """A queued job is the relay's when nobody confirmed its message for this long."""
+    refiller_every_s: Annotated[float, Field(gt=0)] = 10.0
+    """How often the refiller compares the store with the queues."""
+    lost_after_s: Annotated[float, Field(gt=0)] = 40.0
+    """A job that waits this long for a worker while its queue is empty is published again."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Jobs taken at once by a turn."""

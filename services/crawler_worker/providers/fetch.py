@@ -38,17 +38,18 @@ class FetchReader:
             return answer
         fetched_at = self._now()
         try:
-            found = await asyncio.get_running_loop().run_in_executor(
-                self._executor,
-                extract,
-                answer.body,
-                answer.headers.get("content-type", ""),
-                str(answer.url),
-                visit.request.formats,
+            return await asyncio.get_running_loop().run_in_executor(
+                self._executor, _read, visit, answer, fetched_at
             )
         except PageUnreadable as why:
             return unreadable(why, self.name)
-        return Reading(_page(visit, answer, found, fetched_at), found.links)
+
+
+def _read(visit: Visit, answer: Answer, fetched_at: datetime) -> Reading:
+    """Take the page apart; raises `PageUnreadable`."""
+    said = answer.headers.get("content-type", "")
+    found = extract(answer.body, said, str(answer.url), visit.request.formats)
+    return Reading.of(_page(visit, answer, found, fetched_at), found.links)
 
 
 def _page(visit: Visit, answer: Answer, found: Extracted, fetched_at: datetime) -> CrawledPage:
@@ -62,7 +63,11 @@ def _page(visit: Visit, answer: Answer, found: Extracted, fetched_at: datetime) 
         markdown=found.markdown,
         text=found.text,
         html=found.html,
-        links=found.links if CrawlFormat.LINKS in visit.request.formats else None,
+        links=(
+            tuple(link.url for link in found.links)
+            if CrawlFormat.LINKS in visit.request.formats
+            else None
+        ),
         metadata=found.metadata,
         bytes=len(answer.body),
         fetched_at=fetched_at,

@@ -7,16 +7,19 @@ own business: `respect_robots` has no effect here.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-from crawler_worker.exchange import site_refusal
-from crawler_worker.extract import extract_html
-from crawler_worker.links import host_of, normalize
+from crawler_worker.exchange import SITE, site_refusal
+from crawler_worker.extract import MAX_LINKS, extract_html
+from crawler_worker.links import Link, host_of, read_link
 from crawler_worker.results import CrawledPage
 from crawler_worker.settings import FIRECRAWL_CLOUD, FirecrawlSettings
 from crawler_worker.visit import (
@@ -27,9 +30,14 @@ from crawler_worker.visit import (
     off_host,
     unreadable,
 )
-from forebay.addresses import AddressGuard
-from forebay.errors import AddressForbidden, Unreadable
-from forebay.http import HTTP_FAILURES, REQUEST_ID_HEADER, outcome_of_failure, read_limited
+from forebay.errors import Unreadable
+from forebay.http import (
+    HTTP_FAILURES,
+    REQUEST_ID_HEADER,
+    TargetGate,
+    outcome_of_failure,
+    read_limited,
+)
 from forebay.outcomes import Call, refusal
 from forebay.requests import CrawlFormat, CrawlRequest
 from forebay.retry import parse_retry_after
@@ -65,8 +73,9 @@ class FirecrawlReader:
     """Reads pages through a crawler API.
 
     Args:
-        guard: judges a target's letters before it is handed on; what its name resolves to, the
-            API must judge itself.
+        gate: judges a target before it is handed on; what the API then connects to, and where it
+            is redirected to, the API must judge itself.
+        executor: where its answers are taken apart.
         timeout_s: given to the API as the bound of one page.
         now: the time, for `fetched_at` and dates in `Retry-After`.
     """
@@ -77,30 +86,37 @@ class FirecrawlReader:
         self,
         client: httpx.AsyncClient,
         settings: FirecrawlSettings,
-        guard: AddressGuard,
+        gate: TargetGate,
+        executor: Executor,
         *,
         timeout_s: float,
         now: Callable[[], datetime],
     ) -> None:
         self._client = client
         self._settings = settings
-        self._guard = guard
+        self._base = settings.url.rstrip("/")
+        self._gate = gate
+        self._executor = executor
         self._timeout_s = timeout_s
         self._now = now
 
     @property
     def missing_setting(self) -> str | None:
-        """Firecrawl's own service needs a key; an installation of one's own may not."""
-        if self._settings.api_key is None and self._settings.url == FIRECRAWL_CLOUD:
+        """Firecrawl's own service needs a key; an installation of one's own may not.
+
+        So no job can choose this provider where the operator named neither.
+        """
+        if self._settings.api_key is None and self._base == FIRECRAWL_CLOUD:
             return "FOREBAY_CRAWLER_FIRECRAWL_API_KEY"
         return None
 
     async def read(self, visit: Visit) -> Read:
         """Have the page fetched."""
         try:
-            reason = self._guard.check_url(visit.url)
-            if reason is not None:
-                raise AddressForbidden(reason)
+            await self._gate.check(visit.url)
+        except HTTP_FAILURES as error:
+            return replace(outcome_of_failure(error, SITE), call=Call(PROVIDER))
+        try:
             return await self._scrape(visit)
         except PageUnreadable as why:
             return unreadable(why, PROVIDER)
@@ -113,7 +129,7 @@ class FirecrawlReader:
             headers["Authorization"] = f"Bearer {self._settings.api_key.get_secret_value()}"
         async with self._client.stream(
             "POST",
-            f"{self._settings.url.rstrip('/')}/v1/scrape",
+            f"{self._base}/v1/scrape",
             json=_body(visit, self._timeout_s),
             headers=headers,
         ) as response:
@@ -121,24 +137,29 @@ class FirecrawlReader:
                 wait_s = parse_retry_after(response.headers.get("retry-after"), self._now())
                 return refusal(Call(PROVIDER, response.status_code), wait_s)
             body = await read_limited(response, visit.request.max_bytes * _ANSWER_FACTOR)
-        try:
-            answer = _Answer.model_validate_json(body)
-        except ValidationError:
-            raise Unreadable("its answer is not what its API documents") from None
-        if not answer.success:
-            raise Unreadable("its answer says that the page could not be fetched")
-        return self._reading(visit, answer.data)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, _read, visit, body, self._now()
+        )
 
-    def _reading(self, visit: Visit, data: _Data) -> Read:
-        # The API answers 200 and tells the site's own status in the metadata.
-        if data.metadata.status >= 400:
-            return site_refusal(Call(PROVIDER, data.metadata.status))
-        final_url = data.metadata.url or data.metadata.source_url or visit.url
-        if visit.hosts is not None and host_of(final_url) not in visit.hosts:
-            return off_host(PROVIDER)
-        links = tuple(dict.fromkeys(url for link in data.links if (url := normalize(link))))
-        page = _page(visit, data, final_url, links, self._now())
-        return Reading(page, links)
+
+def _read(visit: Visit, body: bytes, now: datetime) -> Read:
+    """Take an answer apart; raises `Unreadable` and `PageUnreadable`."""
+    try:
+        answer = _Answer.model_validate_json(body)
+    except ValidationError:
+        raise Unreadable("its answer is not what its API documents") from None
+    if not answer.success:
+        raise Unreadable("its answer says that the page could not be fetched")
+    data = answer.data
+    # The API answers 200 and tells the site's own status in the metadata.
+    if data.metadata.status >= 400:
+        return site_refusal(Call(PROVIDER, data.metadata.status))
+    final_url = data.metadata.url or data.metadata.source_url or visit.url
+    if visit.hosts is not None and host_of(final_url) not in visit.hosts:
+        return off_host(PROVIDER)
+    said = data.links[:MAX_LINKS]
+    links = tuple(dict.fromkeys(link for url in said if (link := read_link(url))))
+    return Reading.of(_page(visit, data, final_url, links, now), links)
 
 
 def _body(visit: Visit, timeout_s: float) -> dict[str, Any]:
@@ -159,7 +180,7 @@ def _body(visit: Visit, timeout_s: float) -> dict[str, Any]:
 
 
 def _page(
-    visit: Visit, data: _Data, final_url: str, links: tuple[str, ...], now: datetime
+    visit: Visit, data: _Data, final_url: str, links: tuple[Link, ...], now: datetime
 ) -> CrawledPage:
     request: CrawlRequest = visit.request
     html = data.html or ""
@@ -177,7 +198,7 @@ def _page(
         markdown=(data.markdown or "") if CrawlFormat.MARKDOWN in request.formats else None,
         text=text,
         html=html if CrawlFormat.HTML in request.formats else None,
-        links=links if CrawlFormat.LINKS in request.formats else None,
+        links=(tuple(link.url for link in links) if CrawlFormat.LINKS in request.formats else None),
         metadata=(
             {key: value for key, value in said.items() if isinstance(value, str)}
             if CrawlFormat.METADATA in request.formats

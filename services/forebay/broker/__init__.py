@@ -60,6 +60,13 @@ class Publisher(Protocol):
         """
 
 
+class Queues(Protocol):
+    """Tells what waits in the broker."""
+
+    async def waiting(self, kind: JobKind, lane: Lane) -> int | None:
+        """Messages ready for a worker; None when the broker cannot be asked now."""
+
+
 class DeadReason(StrEnum):
     """Why a message is in a dead queue; the header `x-forebay-reason`."""
 

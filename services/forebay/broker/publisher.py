@@ -12,7 +12,8 @@ from forebay.broker import JobMessage, NotPublished
 from forebay.broker.connection import connection_name
 from forebay.broker.envelope import seal
 from forebay.broker.sender import ConfirmedSender, SenderTuning, Use
-from forebay.broker.topology import JOBS_EXCHANGE
+from forebay.broker.topology import JOBS_EXCHANGE, queue_name
+from forebay.jobs import JobKind, Lane
 from forebay.settings import BrokerSettings
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
@@ -71,6 +72,10 @@ class RabbitPublisher:
         outcomes = await self._sender.send(JOBS_EXCHANGE, envelopes)
         self._tell(outcomes)
         return outcomes
+
+    async def waiting(self, kind: JobKind, lane: Lane) -> int | None:
+        """See `Queues.waiting`."""
+        return await self._sender.waiting(queue_name(kind, lane))
 
     def _tell(self, outcomes: Sequence[NotPublished | None]) -> None:
         counts = Counter(outcomes)

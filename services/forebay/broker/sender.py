@@ -193,6 +193,23 @@ class ConfirmedSender:
             route.end()
         return outcomes
 
+    async def waiting(self, queue: str) -> int | None:
+        """Messages ready in a queue; None when it is missing or cannot be asked now."""
+        route = self._usable_route()
+        if route is None or self._blocked:
+            return None
+        gone = (BrokerUnavailable, ChannelNotFoundEntity, TimeoutError, *CONNECTION_EXCEPTIONS)
+        with suppress(*gone):
+            async with asyncio.timeout(self._settings.publish_timeout_s):
+                # A channel of its own: a missing queue closes the channel it is asked on.
+                channel = await route.link.channel(confirms=False)
+                try:
+                    found = await channel.declare_queue(queue, passive=True)
+                    return found.declaration_result.message_count
+                finally:
+                    await channel.close()
+        return None
+
     def _usable_route(self) -> _Route | None:
         """The present channel, unless it was retired and its keeper has yet to hear of it."""
         route = self._route

@@ -44,7 +44,7 @@ def build_client(
         timeout_s: bound in seconds of each wait (pool, read, write); the caller bounds the whole.
         guard: judges every address that is connected to; None for operators' own endpoints.
         user_agent: sent unless a request says otherwise.
-        resolver: how names become addresses; the system's by default.
+        resolver: how names become addresses, closed with the client; the system's by default.
 
     The client's calls raise `HTTP_FAILURES`, for `outcome_of_failure`.
     """

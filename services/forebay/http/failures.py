@@ -6,6 +6,7 @@ The aiohttp transport's mapping calls a refused connection and a server that han
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import aiohttp
@@ -61,7 +62,7 @@ def _passing(error: Exception, provider: str) -> JobError:
         what = "its TLS certificate is not valid"
     elif _any(causes, aiohttp.ClientSSLError):
         what = "no TLS connection could be made"
-    elif _any(causes, aiohttp.ClientConnectorDNSError):
+    elif _any(causes, aiohttp.ClientConnectorDNSError) or _any(causes, socket.gaierror):
         what = "its name could not be resolved"
     elif _any(causes, TimeoutError) or (
         root is error and isinstance(error, httpx.TimeoutException)

@@ -19,11 +19,11 @@ import socket
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from httpx_aiohttp import AiohttpTransport
 
 from forebay.addresses import AddressGuard, judge
 from forebay.errors import AddressForbidden
+from forebay.http.resolver import Resolver
 
 KEEPALIVE_S = 5.0
 """Shorter than what servers commonly grant, so that we seldom write to a connection just closed."""
@@ -103,8 +103,7 @@ class Transport(AiohttpTransport):
         limits = httpx.Limits(max_connections=concurrency, keepalive_expiry=KEEPALIVE_S)
         super().__init__(trust_env=False, limits=limits, client=self._open)
         self._guard = guard
-        self._given_resolver = resolver
-        self._resolver: AbstractResolver | None = None
+        self._resolver = resolver or Resolver()
         self._gates: Gates | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -125,8 +124,7 @@ class Transport(AiohttpTransport):
     async def aclose(self) -> None:
         """Close the connections and the resolver."""
         await super().aclose()
-        if self._resolver is not None:
-            await self._resolver.close()
+        await self._resolver.close()
 
     def _judge_url(self, url: httpx.URL) -> None:
         if self._guard is None or self._gates is None:
@@ -137,7 +135,7 @@ class Transport(AiohttpTransport):
         self._gates.open_literal(url.host, url.port or (443 if url.scheme == "https" else 80))
 
     def _open(self) -> aiohttp.ClientSession:
-        resolver = self._resolver = self._given_resolver or ThreadedResolver()
+        resolver = self._resolver
         gates: Gates | None = None
         if self._guard is not None:
             gates = self._gates = Gates(self._guard, resolver)

@@ -61,6 +61,18 @@ class PrivateServer(ABC):
         if self._child is not None:
             await self._child.kill()
 
+    @property
+    def name(self) -> str:
+        """As a person knows it."""
+        return self._name
+
+    async def ended(self) -> str:
+        """Wait until the present process ends by itself or is killed; how, in words."""
+        if self._child is None:
+            return "not started"
+        await self._child.wait()
+        return self._child.ending()
+
     def freeze(self) -> None:
         """SIGSTOP: connections stay open and nothing is answered."""
         if self._child is not None:

@@ -9,8 +9,11 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from forebay.local.lock import only_one
+from forebay.local.private_server import PrivateServer
 from forebay.local.screen import say
+from forebay.local.servers import Servers
 from forebay.local.stack import Stack
+from forebay.tasks import end
 
 # These say where the servers are; the processes get their own logins for them.
 _OF_SERVERS = frozenset(
@@ -32,7 +35,27 @@ async def up(directory: Path) -> None:
         async with Stack(directory, env=_settings_of_the_caller()) as stack:
             for line in addresses(stack):
                 say(line)
-            await asyncio.Event().wait()
+            await _keep(stack.servers)
+
+
+async def _keep(found: Servers) -> None:
+    """Start again what dies of our private servers, and say so; never returns."""
+    private = [server for server in (found.rabbitmq, found.mongodb) if server is not None]
+    keepers = [asyncio.create_task(_keep_one(server), name=server.name) for server in private]
+    forever = asyncio.create_task(asyncio.Event().wait(), name="until Ctrl-C")
+    try:
+        done, _ = await asyncio.wait({forever, *keepers}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        await end(forever, *keepers)
+
+
+async def _keep_one(server: PrivateServer) -> None:
+    while True:
+        say(f"{server.name} ended ({await server.ended()}): starting it again on its data ...")
+        await server.start()
+        say(f"{server.name} is back.")
 
 
 def addresses(stack: Stack) -> list[str]:

@@ -19,6 +19,9 @@ from typing import Protocol
 from forebay.errors import JobError
 from forebay.jobs import Attempt, Event, Job, JobKind, JobState, Lane, Usage
 
+Route = tuple[JobKind, Lane]
+"""What a queue is for."""
+
 
 @dataclass(frozen=True, slots=True)
 class JobRef:
@@ -122,8 +125,8 @@ ENDINGS = frozenset(
 class Ending:
     """How an attempt ends; applied under the lease's token, in one update.
 
-    `event` is one of `ENDINGS`. HANDED_BACK leaves `published_at` as it is, since the message goes
-    back to the broker; the others that wait make a new message necessary.
+    `event` is one of `ENDINGS`. What is not terminal is unpublished afterwards, HANDED_BACK too:
+    its message goes back to the broker only if the channel it came by still lives.
     """
 
     event: Event
@@ -212,8 +215,14 @@ class JobStore(Protocol):
     async def finished(self, job_ids: Collection[str]) -> frozenset[str]:
         """Which of these jobs are terminal (or gone): one query for all waiting callers."""
 
-    async def claim(self, ref: JobRef, worker: str, lease_s: float) -> Claimed | Refused:
-        """Take the job if it may run now: count the attempt, give a fresh lease."""
+    async def claim(
+        self, ref: JobRef, worker: str, lease_s: float, token: str | None = None
+    ) -> Claimed | Refused:
+        """Take the job if it may run now: count the attempt, give a fresh lease.
+
+        `token` becomes the lease's. Who makes it beforehand can repeat a claim after an unknown
+        answer: it finds its own lease and counts nothing twice. Left out, it is made here.
+        """
 
     async def renew(self, job_id: str, token: str, lease_s: float) -> Renewal:
         """Extend the lease from the store's now."""
@@ -233,12 +242,17 @@ class JobStore(Protocol):
         confirm never hides a job from the relay.
         """
 
-    async def unpublished(self, older_than_s: float, limit: int) -> Sequence[JobRef]:
+    async def unpublished(
+        self, older_than_s: float, limit: int, without: Collection[Route] = ()
+    ) -> Sequence[JobRef]:
         """Queued jobs without a confirmed message, queued at least that long ago, oldest first.
 
         `queued_at` of a new job is its submitter's time: one as far in the future is taken too, or
         a fast clock would hide its jobs.
         """
+
+    async def unclaimed(self, route: Route, older_than_s: float, limit: int) -> Sequence[JobRef]:
+        """Queued jobs of a route whose message was confirmed at least that long ago."""
 
     async def queue_due(self, limit: int) -> Sequence[JobRef]:
         """Queue scheduled and retrying jobs whose `not_before` has come; the ones to publish.

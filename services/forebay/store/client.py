@@ -120,7 +120,7 @@ def connect(settings: StoreSettings) -> Connection:
     make = _motor_client if settings.mongodb_driver is MongoDriver.MOTOR else _pymongo_client
     try:
         client = make(settings.mongodb_url.get_secret_value(), options)
-    except PyMongoError as reason:
+    except (PyMongoError, ValueError) as reason:
         # The driver's message may repeat the URL, and the URL holds the password.
         raise ConfigurationError(
             f"FOREBAY_MONGODB_URL makes no sense to the driver: {type(reason).__name__}"

@@ -124,7 +124,11 @@ class GroupCommit:
                 self._doorbell.clear()
                 await self._doorbell.wait()
                 continue
-            await self._commit(self._take())
+            batch = self._take()
+            try:
+                await self._commit(batch)
+            except Exception as defect:  # noqa: BLE001  nobody else would notice that it ended
+                _fail(batch, defect)
 
     def _take(self) -> Sequence[_Accept]:
         """The next batch, oldest first; what waited too long is refused on the way."""
@@ -172,6 +176,8 @@ class GroupCommit:
 def _fail(batch: Sequence[_Accept], reason: Exception) -> None:
     """Each caller gets an error of its own: a shared one would collect every caller's traceback."""
     for accept in batch:
+        if accept.answer.done():
+            continue
         own = type(reason)(str(reason)) if isinstance(reason, StoreError) else reason
         own.__cause__ = reason.__cause__
         accept.answer.set_exception(own)

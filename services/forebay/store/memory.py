@@ -39,6 +39,7 @@ from forebay.store import (
     Refused,
     Renewal,
     Rescue,
+    Route,
     updates,
 )
 from forebay.store.documents import as_stored, utf8
@@ -110,17 +111,20 @@ class MemoryJobStore:
         """See `JobStore.finished`."""
         return frozenset(i for i in job_ids if i not in self._jobs or self._jobs[i].done)
 
-    async def claim(self, ref: JobRef, worker: str, lease_s: float) -> Claimed | Refused:
+    async def claim(
+        self, ref: JobRef, worker: str, lease_s: float, token: str | None = None
+    ) -> Claimed | Refused:
         """See `JobStore.claim`."""
         job, now = self._jobs.get(ref.id), self._now()
         if job is None:
             return Refused(Refusal.UNKNOWN)
         reason = refusal(job, ref.generation, now)
         if reason is not None:
-            return Refused(reason)
+            mine = job.lease is not None and job.lease.token == token
+            return Claimed(job) if mine else Refused(reason)
         if job.state in updates.LAPSABLE:
             job = _with_attempt(job, _lost_attempt(job, now))
-        lease = Lease(secrets.token_hex(16), worker, _later(now, lease_s))
+        lease = Lease(token or secrets.token_hex(16), worker, _later(now, lease_s))
         return Claimed(
             self._put(
                 job.evolve(
@@ -164,7 +168,22 @@ class MemoryJobStore:
             if job is not None and job.state is JobState.QUEUED and _same_stay(job, ref):
                 self._put(job.evolve(published_at=self._now()))
 
-    async def unpublished(self, older_than_s: float, limit: int) -> Sequence[JobRef]:
+    async def unclaimed(self, route: Route, older_than_s: float, limit: int) -> Sequence[JobRef]:
+        """See `JobStore.unclaimed`."""
+        now, age = self._now(), timedelta(seconds=older_than_s)
+        found = [
+            JobRef.of(job)
+            for job in self._jobs.values()
+            if job.state is JobState.QUEUED
+            and (job.kind, job.lane) == route
+            and job.published_at is not None
+            and now - job.published_at >= age
+        ]
+        return found[:limit]
+
+    async def unpublished(
+        self, older_than_s: float, limit: int, without: Collection[Route] = ()
+    ) -> Sequence[JobRef]:
         """See `JobStore.unpublished`."""
         now, age = self._now(), timedelta(seconds=older_than_s)
         found = [
@@ -172,6 +191,7 @@ class MemoryJobStore:
             for job in self._jobs.values()
             if job.state is JobState.QUEUED
             and job.published_at is None
+            and (job.kind, job.lane) not in without
             and job.queued_at is not None
             and abs(now - job.queued_at) >= age
         ]
@@ -257,10 +277,10 @@ def _ended(job: Job, ending: Ending, now: datetime) -> Job:
         after = after.evolve(error=None, result=ending.result if small else None, result_ref=None)
     if target.terminal:
         return _terminal(after, target, now)
+    after = after.evolve(published_at=None)
     if target is JobState.QUEUED:
         return after.evolve(state=target, queued_at=now)
-    due = _later(now, ending.wait_s)
-    return after.evolve(state=target, not_before=due, published_at=None)
+    return after.evolve(state=target, not_before=_later(now, ending.wait_s))
 
 
 def _queued(job: Job, now: datetime) -> Job:

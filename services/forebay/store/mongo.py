@@ -31,6 +31,7 @@ from forebay.store import (
     Refused,
     Renewal,
     Rescue,
+    Route,
     updates,
 )
 from forebay.store.client import Connection, connect
@@ -135,9 +136,12 @@ class MongoJobStore:
             active = await self._jobs.find(condition, {"_id": 1}).to_list(None)
         return frozenset(job_ids) - {document["_id"] for document in active}
 
-    async def claim(self, ref: JobRef, worker: str, lease_s: float) -> Claimed | Refused:
+    async def claim(
+        self, ref: JobRef, worker: str, lease_s: float, token: str | None = None
+    ) -> Claimed | Refused:
         """See `JobStore.claim`."""
-        pipeline = updates.claim(secrets.token_hex(16), worker, lease_s)
+        token = token or secrets.token_hex(16)
+        pipeline = updates.claim(token, worker, lease_s)
         # More than once only when the reason against it went away before it could be read.
         for _ in range(_CLAIM_TRIES):
             claimed = await self._swap(updates.claimable(ref), pipeline)
@@ -145,7 +149,9 @@ class MongoJobStore:
                 return Claimed(claimed)
             reason = await self._reason_against(ref)
             if reason is not None:
-                return Refused(reason)
+                # A first try whose answer was lost: the lease is ours already.
+                mine = await self._one({"_id": ref.id, "lease.token": token})
+                return Refused(reason) if mine is None else Claimed(mine)
         return Refused(Refusal.BUSY)
 
     async def renew(self, job_id: str, token: str, lease_s: float) -> Renewal:
@@ -177,9 +183,18 @@ class MongoJobStore:
             async with self._connection.calling():
                 await self._jobs.bulk_write(marks, ordered=False)
 
-    async def unpublished(self, older_than_s: float, limit: int) -> Sequence[JobRef]:
+    async def unclaimed(self, route: Route, older_than_s: float, limit: int) -> Sequence[JobRef]:
+        """See `JobStore.unclaimed`."""
+        found = self._jobs.find(updates.unclaimed(route, older_than_s), _REF_FIELDS).limit(limit)
+        async with self._connection.calling():
+            documents = await found.to_list(None)
+        return [_ref(document) for document in documents]
+
+    async def unpublished(
+        self, older_than_s: float, limit: int, without: Collection[Route] = ()
+    ) -> Sequence[JobRef]:
         """See `JobStore.unpublished`."""
-        found = self._jobs.find(updates.unpublished(older_than_s), _REF_FIELDS)
+        found = self._jobs.find(updates.unpublished(older_than_s, without), _REF_FIELDS)
         async with self._connection.calling():
             documents = await found.sort("queued_at").limit(limit).to_list(None)
         return [_ref(document) for document in documents]

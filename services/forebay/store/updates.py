@@ -28,7 +28,7 @@ from forebay.jobs import (
     sources,
     transition,
 )
-from forebay.store import Ending, JobRef
+from forebay.store import Ending, JobRef, Route
 from forebay.store.documents import (
     Document,
     attempt_document,
@@ -150,7 +150,7 @@ def end(token: str, ending: Ending, result_ref: ResultRef | None = None) -> Pipe
         "history": _with_attempt(_literal(attempt_document(ending.attempt))),
         "dead_lettered": ending.dead_lettered,
     }
-    gone = ["lease"]
+    gone = ["lease"] if target.terminal else ["lease", "published_at"]
     if ending.uncount:
         fields["attempts"] = {"$max": [{"$subtract": ["$attempts", 1]}, 0]}
     if ending.usage is not None:
@@ -163,7 +163,6 @@ def end(token: str, ending: Ending, result_ref: ResultRef | None = None) -> Pipe
         fields["queued_at"] = NOW
     else:
         fields["not_before"] = _in(ending.wait_s)
-        gone.append("published_at")
     if target is JobState.SUCCEEDED:
         gone += ["error", "result" if result_ref else "result_ref"]
         fields |= _result_fields(ending.result, result_ref)
@@ -183,13 +182,28 @@ def queue(turn: str) -> Pipeline:
     ]
 
 
-def unpublished(older_than_s: float) -> Document:
-    """The filter of queued jobs without a confirmed message."""
+def unpublished(older_than_s: float, without: Collection[Route] = ()) -> Document:
+    """The filter of queued jobs without a confirmed message, of all routes but some."""
     age = {"$abs": {"$subtract": [NOW, "$queued_at"]}}
+    routes = [{"kind": kind.value, "lane": lane.value} for kind, lane in without]
     return {
         "state": JobState.QUEUED.value,
         "published_at": None,
         "$expr": {"$gte": [age, _ms(older_than_s)]},
+        **({"$nor": routes} if routes else {}),
+    }
+
+
+def unclaimed(route: Route, older_than_s: float) -> Document:
+    """The filter of queued jobs of a route whose message was confirmed that long ago."""
+    kind, lane = route
+    waits = {"$subtract": [NOW, "$published_at"]}
+    return {
+        "kind": kind.value,
+        "lane": lane.value,
+        "state": JobState.QUEUED.value,
+        "published_at": {"$type": "date"},
+        "$expr": {"$gte": [waits, _ms(older_than_s)]},
     }
 
 

@@ -12,7 +12,7 @@ class LogEvent(StrEnum):
     """The first word of every log line."""
 
     PROCESS_STARTED = "process.started"
-    """A process is ready to work; with its version and settings that matter."""
+    """A process begins, with its version; it has read no setting of its own yet."""
     DRAINED = "process.drained"
     """What became of the work in hand: finished, aborted, given back."""
     PROCESS_STOPPING = "process.stopping"

@@ -150,7 +150,7 @@ class FakeBroker:
 
 
 class FakePublisher:
-    """The `Publisher` of the fake."""
+    """The `Publisher` and the `Queues` of the fake."""
 
     def __init__(self, broker: FakeBroker) -> None:
         self._broker = broker
@@ -159,6 +159,10 @@ class FakePublisher:
         """Publish all; the outcome is known at once, but other tasks get their turn."""
         await asyncio.sleep(0)
         return [self._broker.accept(message) for message in messages]
+
+    async def waiting(self, kind: JobKind, lane: Lane) -> int | None:
+        """Messages ready; None while the broker is down."""
+        return self._broker.waiting(kind, lane) if self._broker.up else None
 
 
 class FakeConsumer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -79,8 +80,10 @@ class Execution(Generic[Request]):
 
     async def _claim(self, message: JobMessage) -> Claimed | Refused:
         ref = JobRef(message.job_id, message.generation, message.kind, message.lane)
+        # Made once: a repeat after an unknown answer finds its own lease, not somebody else's.
+        token = secrets.token_hex(16)
         return await self._patiently(
-            self._store.claim, ref, self._policy.worker, self._policy.lease_s
+            self._store.claim, ref, self._policy.worker, self._policy.lease_s, token
         )
 
     async def _settle_refused(
@@ -201,7 +204,7 @@ def _attempt(job: Job, verdict: Verdict, worker: str, took_s: float) -> Attempt:
         provider=call.provider if call else None,
         http_status=call.http_status if call else None,
         provider_request_id=call.request_id if call else None,
-        error=verdict.error,
+        error=verdict.cause or verdict.error,
     )
 
 

@@ -42,6 +42,9 @@ class Verdict:
     event: Event
     result: str | None = None
     error: JobError | None = None
+    """What the job says."""
+    cause: JobError | None = None
+    """What the attempt says, where that is another: how the last of all attempts ended."""
     usage: Usage | None = None
     call: Call | None = None
     wait_s: float = 0.0
@@ -88,6 +91,7 @@ def _retry(job: Job, outcome: Retry, policy: RetryPolicy, chance: float) -> Verd
     return Verdict(
         event=Event.FAILED,
         error=attempts_exhausted(job.max_attempts, outcome.error.detail),
+        cause=outcome.error,
         call=outcome.call,
         dead_lettered=True,
     )

@@ -10,11 +10,16 @@ from ingress.query import QueryModel
 SAYS = {
     400: "The body is not readable JSON.",
     404: "No such job.",
+    408: "The body did not come in time; nothing was accepted.",
     410: "The result is kept no longer.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     422: "The request is not valid; `errors` names each place.",
-    503: "The store does not answer, or too many requests arrive at once; nothing was accepted.",
+    503: (
+        "`overloaded`: too many requests at once; nothing was accepted. `store_unavailable`: the "
+        "store does not answer; a job that was being accepted may be stored, and a repeat under "
+        "the same Idempotency-Key is that job."
+    ),
 }
 RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 OF_JOB = "The job failed, expired or was canceled: its problem, with its status."

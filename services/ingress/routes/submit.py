@@ -41,7 +41,7 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "description": "A repeat under the same Idempotency-Key, of a job that is done.",
         "model": JobView,
     },
-    **problems(400, 413, 415, 422, 503),
+    **problems(400, 408, 413, 415, 422, 503),
 }
 _KEY = {
     "name": idempotency.HEADER,
@@ -72,7 +72,7 @@ def _described(*models: str) -> dict[str, Any]:
 async def submit_job(request: Request) -> Response:
     """Answers as soon as the job is durable; the call to the provider comes later."""
     services = services_of(request)
-    body = await read_body(request, services.settings.max_body_bytes)
+    body = await _body_of(request, services)
     submission = parse(JOB_SUBMISSION, body, tag="kind")
     return await _accept(services, submission, _origin(request, body, "/input"))
 
@@ -97,9 +97,14 @@ async def submit_llm(request: Request) -> Response:
 
 async def _submit_input(request: Request, kind: JobKind) -> Response:
     services = services_of(request)
-    body = await read_body(request, services.settings.max_body_bytes)
+    body = await _body_of(request, services)
     submission = with_defaults(parse(INPUTS[kind], body))
     return await _accept(services, submission, _origin(request, body, ""))
+
+
+async def _body_of(request: Request, services: Services) -> bytes:
+    settings = services.settings
+    return await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
 
 
 def _origin(request: Request, body: bytes, input_at: str) -> Origin:

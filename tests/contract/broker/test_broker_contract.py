@@ -35,6 +35,18 @@ async def test_a_message_arrives_with_everything_it_says(world: World):
         await delivery.ack()
 
 
+async def test_what_waits_in_a_queue_can_be_asked(world: World):
+    publisher = await world.publisher()
+    assert await publisher.waiting(*SEARCH) == 0
+    await publisher.publish([message(1), message(2)])
+
+    async def two_wait() -> bool:
+        return await publisher.waiting(*SEARCH) == 2
+
+    await eventually(two_wait)
+    assert await publisher.publish([message(3)]) == [None]
+
+
 async def test_publishing_nothing_is_nothing(world: World):
     assert list(await (await world.publisher()).publish([])) == []
 

@@ -28,6 +28,18 @@ async def refused(store: JobStore, job: Job) -> Refusal:
     return claim.reason
 
 
+async def test_the_same_claim_again_finds_its_own_lease_and_counts_nothing(
+    store: JobStore,
+) -> None:
+    job = a_job()
+    await inserted(store, job)
+    first = await store.claim(JobRef.of(job), "worker-1", 3600, "mine")
+    assert isinstance(first, Claimed)
+    assert await store.claim(JobRef.of(job), "worker-1", 3600, "mine") == first
+    assert await store.claim(JobRef.of(job), "worker-1", 3600, "other") == Refused(Refusal.BUSY)
+    assert (await stored(store, job)).attempts == 1
+
+
 async def test_a_claim_counts_the_attempt_and_gives_a_lease(store: JobStore) -> None:
     job = a_job()
     await inserted(store, job)

@@ -14,6 +14,7 @@ from forebay.store.updates import MOST_HISTORY
 from tests.contract.store.jobs import (
     PASSING,
     a_canceling_job,
+    a_job,
     an_attempt,
     an_ending,
     claimed,
@@ -105,6 +106,15 @@ async def test_a_job_handed_back_can_be_claimed_at_once(store: JobStore) -> None
     assert back is not None
     assert (back.state, back.attempts, back.not_before) == (JobState.QUEUED, 0, None)
     assert (await claimed(store, back)).attempts == 1
+
+
+async def test_a_job_handed_back_is_the_relays_until_it_is_published_again(store: JobStore) -> None:
+    job = a_job()
+    await inserted(store, job)
+    await store.mark_published([JobRef.of(job)])
+    job = await claimed(store, job)
+    await store.finish(job.id, token_of(job), an_ending(job, Event.HANDED_BACK))
+    assert [ref.id for ref in await store.unpublished(0, 10)] == [job.id]
 
 
 async def test_attempts_never_go_below_none(store: JobStore) -> None:

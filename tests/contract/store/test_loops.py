@@ -46,6 +46,23 @@ async def test_unpublished_is_oldest_first_bounded_and_not_too_young(store: JobS
     assert await unpublished_ids(store, 5, limit=1) == [jobs[1].id]
 
 
+async def test_unpublished_leaves_out_the_routes_it_is_told_to(store: JobStore) -> None:
+    crawl, bulk, search = a_job(kind=JobKind.CRAWL), a_job(lane=Lane.BULK), a_job()
+    await inserted(store, crawl, bulk, search)
+    without = [(JobKind.CRAWL, Lane.DEFAULT), (JobKind.SEARCH, Lane.BULK)]
+    assert [ref.id for ref in await store.unpublished(0, 10, without)] == [search.id]
+
+
+async def test_unclaimed_is_what_was_confirmed_and_nobody_took(store: JobStore) -> None:
+    waiting, young, taken, other = a_job(), a_job(), a_job(), a_job(lane=Lane.BULK)
+    await inserted(store, waiting, young, taken, other)
+    await store.mark_published([JobRef.of(job) for job in (waiting, taken, other)])
+    await claimed(store, taken)
+    route = (JobKind.SEARCH, Lane.DEFAULT)
+    assert [ref.id for ref in await store.unclaimed(route, 0, 10)] == [waiting.id]
+    assert [*await store.unclaimed(route, 3600, 10)] == []
+
+
 async def test_a_job_from_a_clock_far_ahead_is_not_hidden(store: JobStore) -> None:
     job = a_job(queued_at=now() + HOUR)
     await inserted(store, job)

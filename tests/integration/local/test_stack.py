@@ -104,6 +104,22 @@ async def test_a_killed_worker_is_restarted_and_goes_on_working(up: Up):
     assert await _submit(up) == "succeeded"
 
 
+async def test_a_killed_broker_is_started_again_and_what_waited_is_done(up: Up):
+    (pid,) = _brokers(up.process.pid)
+    os.kill(pid, signal.SIGKILL)
+    assert "RabbitMQ ended (SIGKILL)" in up.until("RabbitMQ ended")
+    up.until("RabbitMQ is back.")
+    assert await _submit(up) == "succeeded"
+
+
+def _brokers(parent: int) -> list[int]:
+    return [
+        pid
+        for pid in _descendants(parent)
+        if "beam.smp" in Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    ]
+
+
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
 def test_however_it_ends_nothing_is_left_running(tmp_path: Path, ending: signal.Signals):
     up = Up(tmp_path)

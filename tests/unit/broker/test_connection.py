@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from forebay import __version__
 from forebay.broker.connection import Backoff, connection_name, open_link, redacted, translated
-from forebay.errors import BrokerUnavailable, TopologyMissing
+from forebay.errors import BrokerUnavailable, ConfigurationError, TopologyMissing
 from forebay.settings import BrokerSettings
 
 
@@ -37,6 +37,14 @@ async def test_a_refused_connection_says_where_without_the_password():
     with pytest.raises(BrokerUnavailable, match=r"amqp://user@127\.0\.0\.1:1/forebay") as caught:
         await open_link(settings, "test")
     assert "hunter2" not in str(caught.value)
+
+
+async def test_a_url_that_the_library_cannot_read_is_no_reason_to_try_again():
+    url = SecretStr("amqp://user:hunter2@two..dots:1/")
+    with pytest.raises(ConfigurationError, match="FOREBAY_AMQP_URL") as caught:
+        await open_link(BrokerSettings(amqp_url=url), "test")
+    assert "hunter2" not in f"{caught.value!r}{caught.value.__cause__!r}"
+    assert caught.value.__suppress_context__
 
 
 def test_backoff_grows_to_its_cap_and_begins_again():

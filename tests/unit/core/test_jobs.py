@@ -17,6 +17,7 @@ from forebay.jobs import (
     JobKind,
     JobState,
     Lane,
+    expiry_error,
     first_state,
     sources,
     transition,
@@ -119,3 +120,24 @@ def test_a_job_is_a_value_changed_by_evolving_it() -> None:
         job.state = JobState.FAILED  # type: ignore[misc]
     assert job.evolve(state=JobState.FAILED).done
     assert not job.done
+
+
+@pytest.mark.parametrize(
+    ("start_by", "deadline", "attempts", "passed"),
+    [
+        (1, None, 0, "start_by"),
+        (1, 2, 0, "start_by"),
+        (2, 1, 0, "deadline"),
+        (1, 2, 1, "deadline"),
+        (None, 1, 0, "deadline"),
+    ],
+)
+def test_an_expired_job_names_the_limit_that_passed_first(
+    start_by: int | None, deadline: int | None, attempts: int, passed: str
+) -> None:
+    limits = {
+        name: NOW + timedelta(hours=hours)
+        for name, hours in (("start_by", start_by), ("deadline", deadline))
+        if hours is not None
+    }
+    assert f"`{passed}`" in expiry_error(a_job(attempts=attempts, **limits)).detail

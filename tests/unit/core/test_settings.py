@@ -92,3 +92,39 @@ def test_an_allow_list_is_exact_pairs_of_host_and_port() -> None:
     assert settings.allowed == {("localhost", 8080), ("::1", 81)}
     with pytest.raises(ConfigurationError, match="FOREBAY_CRAWLER_ALLOW_HOSTS: 'localhost'"):
         _ = AddressSettings(crawler_allow_hosts="localhost").allowed
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "amqp://user:hunt/er2@localhost/",
+        "amqp://user:12/hunter2@localhost/",
+        "amqp://user:12?hunter2@localhost/",
+        "amqp://user:12#hunter2@localhost/",
+        "amqp://user:hunter2@localhost:port/",
+        "amqp://user:hunter2@/",
+        "http://user:hunter2@localhost/",
+        "hunter2",
+    ],
+)
+def test_a_broker_url_that_cannot_be_read_is_refused_without_its_value(
+    env: pytest.MonkeyPatch, url: str
+) -> None:
+    env.setenv("FOREBAY_AMQP_URL", url)
+    with pytest.raises(ConfigurationError, match="FOREBAY_AMQP_URL makes no sense") as wrong:
+        load(BrokerSettings)
+    assert "hunt" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        URL,
+        "amqps://host",
+        "amqp://user:a%2Fb%40c@[::1]:5672/%2F?heartbeat=5",
+        "amqp://user:p@ss@localhost/forebay",
+    ],
+)
+def test_a_broker_url_that_can_be_read_is_taken_as_it_is(env: pytest.MonkeyPatch, url: str) -> None:
+    env.setenv("FOREBAY_AMQP_URL", url)
+    assert load(BrokerSettings).amqp_url.get_secret_value() == url

@@ -58,7 +58,7 @@ def test_a_page_gives_each_format_that_was_asked_for() -> None:
 
 def test_links_are_absolute_web_urls_each_once_in_the_order_of_the_page() -> None:
     found = extract(PAGE.encode(), "text/html", "https://example.com/a/b", (CrawlFormat.LINKS,))
-    assert found.links == (
+    assert tuple(link.url for link in found.links) == (
         "https://example.com/",
         "https://example.com/about",
         "https://example.com/a/spillway.html?part=1",
@@ -70,7 +70,7 @@ def test_links_are_absolute_web_urls_each_once_in_the_order_of_the_page() -> Non
 def test_a_base_element_is_the_base_of_the_links() -> None:
     page = b'<base href="https://other.example.com/deep/"><a href="x">x</a>'
     found = extract(page, "text/html", "https://example.com/", ALL)
-    assert found.links == ("https://other.example.com/deep/x",)
+    assert found.links == (("https://other.example.com/deep/x", "other.example.com"),)
 
 
 def test_a_page_without_a_main_part_gives_its_plain_text() -> None:
@@ -118,7 +118,14 @@ def test_no_page_is_so_bad_that_reading_it_fails(body: bytes) -> None:
 @pytest.mark.parametrize(
     # No more of them than a parser that meets them all the same needs a second for.
     "page",
-    ["<div>" * 20_000, "<div></x>" * 20_000, "<ul><li>" * 20_000, "<B/><I>" * 20_000],
+    [
+        *("<svg>" + tag * 20_000 for tag in ("<a>", "<button>", "<input>")),
+        "<div><math>" + "<a>" * 20_000,
+        "<div>" * 20_000,
+        "<div></x>" * 20_000,
+        "<ul><li>" * 20_000,
+        "<B/><I>" * 20_000,
+    ],
 )
 def test_a_page_nested_without_end_is_refused_before_it_is_parsed(page: str) -> None:
     with pytest.raises(PageUnreadable, match="nested too deeply"):
@@ -128,6 +135,10 @@ def test_a_page_nested_without_end_is_refused_before_it_is_parsed(page: str) -> 
 def test_a_long_flat_page_is_not_taken_for_a_deep_one() -> None:
     flat = "<p>one<br><img src=x><li>two<div><span>x</span></div>" * 20_000
     assert not is_too_deep(flat)
+
+
+def test_what_is_flat_stays_so_after_a_drawing() -> None:
+    assert not is_too_deep("<svg><a><g></g></a></svg><p>one<br><input><li>two" * 20_000)
 
 
 def test_links_are_bounded() -> None:

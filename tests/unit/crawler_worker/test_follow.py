@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from crawler_worker.follow import Bounds, Crawl
+from crawler_worker.links import Link, read_link
 from crawler_worker.results import MAX_SKIPPED, CrawledPage, CrawlResult
 from crawler_worker.visit import Read, Reading, Visit
 from forebay.errors import ErrorCode, JobError
@@ -54,7 +55,8 @@ class FakeWeb:
             bytes=1,
             fetched_at=datetime(2026, 1, 1, tzinfo=UTC),
         )
-        return Reading(page, tuple(self.links[final]))
+        links = (read_link(url) for url in self.links[final])
+        return Reading.of(page, tuple(link for link in links if link is not None))
 
 
 async def crawl(
@@ -207,6 +209,30 @@ async def test_a_result_is_never_larger_than_its_bound(time: FakeTime) -> None:
     result = await pages(web, size=100_000, max_depth=9, max_pages=1000)
     assert result.stopped_by == "result_size"
     assert 80_000 < len(result.model_dump_json()) <= 110_000
+
+
+async def test_the_crawl_neither_measures_a_page_nor_takes_a_link_apart_again(
+    time: FakeTime,
+) -> None:
+    class Measured(FakeWeb):
+        async def read(self, visit: Visit) -> Read:
+            read = await super().read(visit)
+            assert isinstance(read, Reading)
+            here = frozenset({Link(f"{HOME}a", "site.example.com"), Link(f"{HOME}b", "elsewhere")})
+            return Reading(read.page, tuple(here), size=1000)
+
+    web = Measured({HOME: [], f"{HOME}a": []}, time)
+    result = await pages(web, max_depth=5, max_pages=9, size=2000)
+    assert [page.url for page in result.pages] == [HOME, f"{HOME}a"]
+    assert result.stopped_by is None
+    assert isinstance(await crawl(web, max_depth=1, size=999), Failed)
+
+
+async def test_a_reading_knows_what_its_page_takes_in_a_result(time: FakeTime) -> None:
+    web = FakeWeb({HOME: []}, time, text="café")
+    read = await web.read(Visit(HOME, 0, CrawlRequest(url=HOME), "job.1"))
+    assert isinstance(read, Reading)
+    assert read.size == len(read.page.model_dump_json(exclude_none=True).encode())
 
 
 async def test_a_crawl_that_is_canceled_leaves_no_visit_behind(time: FakeTime) -> None:

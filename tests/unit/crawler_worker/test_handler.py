@@ -348,6 +348,7 @@ async def test_the_loop_answers_while_a_large_page_is_taken_apart(
         ("X-Split", "a\r\nHost: evil"),
         ("X-Nul", "a\0b"),
         ("X-Wide", "日本"),
+        ("X-Latin", "caf\u00e9"),
         ("X-Long", "x" * 9000),
     ],
 )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from crawler_worker.links import host_of, normalize
+from crawler_worker.links import host_of, normalize, read_link
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,11 @@ def test_a_url_has_one_spelling(url: str, normal: str) -> None:
 )
 def test_what_cannot_be_followed_is_none(url: str) -> None:
     assert normalize(url) is None
+
+
+def test_a_link_carries_its_host() -> None:
+    link = read_link("HTTPS://Bücher.example:443/a#b")
+    assert link == ("https://xn--bcher-kva.example/a", host_of("https://bücher.example/"))
 
 
 def test_the_host_of_a_url() -> None:

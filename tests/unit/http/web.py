@@ -26,7 +26,7 @@ class Names(AbstractResolver):
         self.asked.append(host)
         given = self.answers.get(host)
         if given is None:
-            raise OSError("no such name")
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
         addresses = given.pop(0) if len(given) > 1 else given[0]
         return [
             ResolveResult(

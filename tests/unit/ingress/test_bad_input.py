@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from time import process_time
 from typing import Any
 
 import pytest
 
-from ingress.body import DISCARD_BYTES, MAX_DEPTH
+from ingress.body import DISCARD_BYTES, MAX_DEPTH, MAX_JUDGED
 from tests.ingress_by_hand import JSON, SEARCH, World, ingress
 
 CANARY = "canary-7f3a"
@@ -167,6 +169,27 @@ async def test_brackets_inside_strings_are_not_depth(world: World) -> None:
             },
             "/deadline",
         ),
+        (
+            {
+                "kind": "search",
+                "input": SEARCH,
+                "start_by": "2100-01-02T00:00:00Z",
+                "deadline": "2100-01-01T00:00:00Z",
+            },
+            "/start_by",
+        ),
+        (
+            {"kind": "llm", "input": {"model": "m", "messages": [{"role": "user"}] * 10_001}},
+            "/input/messages",
+        ),
+        (
+            {"kind": "llm", "input": {**LLM, "tools": [{}] * 513}},
+            "/input/tools",
+        ),
+        (
+            {"kind": "crawl", "input": {"url": "https://e.com/", "formats": ["text"] * 9}},
+            "/input/formats",
+        ),
         ([], ""),
         ("text", ""),
         (None, ""),
@@ -180,6 +203,15 @@ async def test_what_is_not_valid_is_422_with_the_place(
     assert pointers(problem) == {pointer}
 
 
+async def test_what_is_wrong_with_a_header_of_a_crawl_is_said(world: World) -> None:
+    body = {"url": "https://example.com/", "headers": {"Host": "canary"}}
+    problem = await refused(world, 422, "validation_error", path="/v1/crawl", json=body)
+    (part,) = problem["errors"]
+    assert part["pointer"] == "/headers"
+    assert "Host" in part["detail"]
+    assert "canary" not in json.dumps(problem)
+
+
 async def test_every_invalid_place_is_named_but_not_more_than_a_screen(world: World) -> None:
     body = {"kind": "search", "input": {"limit": "x"}, "lane": 1}
     problem = await refused(world, 422, "validation_error", json=body)
@@ -188,6 +220,49 @@ async def test_every_invalid_place_is_named_but_not_more_than_a_screen(world: Wo
     problem = await refused(world, 422, "validation_error", json=many)
     assert len(problem["errors"]) == 20
     assert problem["detail"].startswith("1000 parts")
+
+
+ONES = b"1," * 499_900 + b"1"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "pointer"),
+    [
+        ("llm", b'{"model":"m","messages":[%b]}' % ONES, "/messages/0"),
+        ("llm", b'{"model":"m","messages":[{"role":"user","content":[%b]}]}' % ONES, None),
+        ("llm", b'{"model":"m","messages":[{"role":"user"}],"tools":[%b]}' % ONES, "/tools/0"),
+        ("crawl", b'{"url":"https://e.com/","formats":[%b]}' % ONES, "/formats/0"),
+        ("jobs", b'{"kind":"search","input":{"query":"x"},"tags":[%b]}' % ONES, "/tags/0"),
+        ("search", json.dumps({f"f{i}": 1 for i in range(80_000)}).encode(), ""),
+        (
+            "crawl",
+            json.dumps(
+                {"url": "https://e.com/", "headers": {f"{i:x}": i for i in range(60_000)}}
+            ).encode(),
+            "",
+        ),
+    ],
+)
+async def test_a_megabyte_of_wrong_parts_is_refused_in_no_time(
+    world: World, path: str, content: bytes, pointer: str | None
+) -> None:
+    assert len(content) <= 1024 * 1024
+    began = process_time()
+    problem = await refused(
+        world, 422, "validation_error", path=f"/v1/{path}", content=content, headers=JSON
+    )
+    # About 0.1 s; what grows with the square of the parts took minutes.
+    assert process_time() - began < 2
+    assert len(problem["errors"]) == 1
+    if pointer is not None:
+        assert pointers(problem) == {pointer}
+
+
+async def test_no_more_errors_are_judged_than_a_bound(world: World) -> None:
+    many = {"query": "x", **{f"f{i}": i for i in range(MAX_JUDGED + 1)}}
+    problem = await refused(world, 422, "validation_error", path="/v1/search", json=many)
+    assert pointers(problem) == {""}
+    assert str(MAX_JUDGED) in problem["errors"][0]["detail"]
 
 
 @pytest.mark.parametrize("limit", ["deadline", "start_by"])
@@ -243,6 +318,17 @@ async def test_a_chunked_body_is_counted_as_it_comes(world: World) -> None:
         world, 413, "payload_too_large", path="/v1/search", content=endless(), headers=JSON
     )
     assert sent * 65_536 <= 1024 * 1024 + DISCARD_BYTES + 2 * 65_536
+
+
+async def test_a_body_that_does_not_come_in_time_is_408() -> None:
+    async def half() -> Any:
+        yield b'{"query": '
+        await asyncio.Event().wait()
+
+    async with ingress(body_timeout_s=0.05) as world:
+        await refused(
+            world, 408, "request_timeout", path="/v1/search", content=half(), headers=JSON
+        )
 
 
 async def test_a_body_of_exactly_the_limit_is_taken() -> None:

@@ -40,7 +40,7 @@ def test_every_path_of_this_version_is_described_with_its_problems() -> None:
         ("get", "/metrics"),
     }
     submit: dict[str, Any] = paths["/v1/jobs"]["post"]
-    assert submit["responses"].keys() == {"200", "202", "400", "413", "415", "422", "503"}
+    assert submit["responses"].keys() == {"200", "202", "400", "408", "413", "415", "422", "503"}
     assert len(submit["requestBody"]["content"]["application/json"]["schema"]["oneOf"]) == 3
     listing = {parameter["name"] for parameter in paths["/v1/jobs"]["get"]["parameters"]}
     assert listing == {"state", "kind", "limit", "cursor"}

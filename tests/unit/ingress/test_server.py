@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,8 @@ import pytest
 
 from forebay.errors import ConfigurationError
 from forebay.process import StopSignals
+from ingress.problems import Problem
+from ingress.protocol import MAX_HEAD_BYTES
 from ingress.server import build_server, listen
 from ingress.settings import IngressSettings
 from tests.ingress_by_hand import SEARCH, World, until
@@ -84,6 +87,90 @@ async def test_a_second_signal_does_not_wait_for_what_hangs(world: World) -> Non
         signals.ask()
     world.store.free.set()
     await asyncio.gather(hangs, return_exceptions=True)
+
+
+HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+POST = (
+    b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n"
+)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def send(writer: asyncio.StreamWriter, size: int) -> None:
+    for _ in range(size // 65_536):
+        writer.write(b"x" * 65_536)
+        await writer.drain()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HEAD + b"X-Long: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
+        HEAD + b"X-Many: some\r\n" * (MAX_HEAD_BYTES // 10) + b"\r\n",
+        b"GET /livez?" + b"x" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        POST.replace(b"Host", b"X-Long: " + b"x" * MAX_HEAD_BYTES + b"\r\nHost", 1)
+        + b'c\r\n"query":"x"}\r\n0\r\n\r\n',
+    ],
+)
+async def test_a_head_over_the_limit_is_431_and_the_end_of_the_connection(
+    world: World, sent: bytes
+) -> None:
+    async with served(world, StopSignals(), 1) as url, connected(url) as (reader, writer):
+        writer.write(sent)
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    status, *headers = head.split(b"\r\n")
+    assert status == b"HTTP/1.1 431 Request Header Fields Too Large"
+    assert {b"content-type: application/problem+json", b"connection: close"} <= set(headers)
+    assert Problem.model_validate_json(body).code == "headers_too_large"
+    assert (await world.client.get("/v1/jobs")).json()["data"] == []
+
+
+@pytest.mark.parametrize("begun", [HEAD + b"X-Long: ", b"GET /", POST + b"0\r\nX-Trailer: "])
+async def test_a_line_without_end_is_cut_off_before_it_fills_the_memory(
+    world: World, begun: bytes
+) -> None:
+    async with served(world, StopSignals(), 1) as url, connected(url) as (_, writer):
+        writer.write(begun)
+        with pytest.raises(ConnectionError):
+            await send(writer, 64 * 1024 * 1024)
+
+
+async def test_a_head_and_a_body_within_their_limits_are_served_on_one_connection(
+    world: World,
+) -> None:
+    headers = {"X-Long": "x" * (MAX_HEAD_BYTES - 1024)}
+    body = {**SEARCH, "site": "x" * 900_000}
+    async with aiohttp.ClientSession() as session, served(world, StopSignals(), 1) as url:
+        for _ in range(3):
+            async with session.get(f"{url}/livez", headers=headers) as answer:
+                assert answer.status == 200
+            async with session.post(f"{url}/v1/search", json=body, headers=headers) as answer:
+                assert answer.status == 422
+
+
+async def test_a_half_sent_body_does_not_hold_up_a_stop(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    signals = StopSignals()
+    async with served(world, signals, 30) as url, connected(url) as (reader, writer):
+        writer.write(POST)
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/livez") as answer:
+            assert answer.status == 200
+        signals.ask()
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_an_address_that_cannot_be_had_is_said_plainly() -> None:

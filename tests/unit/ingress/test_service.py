@@ -44,6 +44,20 @@ async def test_a_store_that_stands_still_is_503_after_the_time_limit() -> None:
         world.store.free.set()
 
 
+async def test_when_the_write_may_have_happened_nothing_is_said_of_it_but_how_to_repeat() -> None:
+    key = {"Idempotency-Key": "unknown-1"}
+    async with ingress(accept_timeout_s=0.05) as world:
+        world.store.free.clear()
+        answer = await world.client.post("/v1/search", json=SEARCH, headers=key)
+        said = answer.json()["detail"]
+        assert "nothing was accepted" not in said.lower()
+        assert "is not known: repeat it under the same Idempotency-Key" in said
+        world.store.free.set()
+        again = await world.client.post("/v1/search", json=SEARCH, headers=key)
+        [job] = (await world.client.get("/v1/jobs")).json()["data"]
+        assert (again.status_code, again.json()["id"]) == (202, job["id"])
+
+
 @pytest.mark.parametrize("path", ["", "/result"])
 async def test_reading_with_the_store_away_is_503(world: World, path: str) -> None:
     world.store.away = True
@@ -60,6 +74,7 @@ async def test_more_in_flight_than_the_bound_is_503_overloaded() -> None:
         await until(lambda: world.services.desk.in_flight == 3)
         refused = await world.client.post("/v1/search", json=SEARCH)
         assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert "nothing was accepted" in refused.json()["detail"]
         assert int(refused.headers["Retry-After"]) >= 1
         world.store.free.set()
         assert {answer.status_code for answer in await asyncio.gather(*held)} == {202}
@@ -135,6 +150,7 @@ def test_every_code_has_its_status() -> None:
     contract = {
         "malformed_json": 400,
         "not_found": 404,
+        "request_timeout": 408,
         "result_expired": 410,
         "payload_too_large": 413,
         "unsupported_media_type": 415,
@@ -142,6 +158,7 @@ def test_every_code_has_its_status() -> None:
         "idempotency_key_reused": 422,
         "deadline_in_past": 422,
         "address_forbidden": 422,
+        "headers_too_large": 431,
         "overloaded": 503,
         "store_unavailable": 503,
         "provider_error": 502,

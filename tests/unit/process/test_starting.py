@@ -35,3 +35,28 @@ def test_a_setting_that_makes_no_sense_is_named(process: str) -> None:
     ended = start(process, FOREBAY_LOG_LEVEL="loud")
     assert ended.stderr.startswith(f"{process}: FOREBAY_LOG_LEVEL makes no sense: ")
     assert ended.returncode == 2
+
+
+BAD_URLS = [
+    ("FOREBAY_AMQP_URL", "amqp://user:s3cr/et@localhost/"),
+    ("FOREBAY_AMQP_URL", "amqp://user:12/s3cr@localhost/"),
+    ("FOREBAY_AMQP_URL", "http://user:s3cr@localhost/"),
+    ("FOREBAY_MONGODB_URL", "mongodb://user:s3cr/et@localhost/"),
+    ("FOREBAY_MONGODB_URL", "mongodb://user:s3cr/et@localhost"),
+]
+
+
+@pytest.mark.parametrize("process", ["ingress", "search_worker", "reconciler"])
+@pytest.mark.parametrize(("setting", "url"), BAD_URLS)
+def test_a_url_that_cannot_be_read_is_one_sentence_without_its_password(
+    process: str, setting: str, url: str
+) -> None:
+    good = {
+        "FOREBAY_AMQP_URL": "amqp://user@127.0.0.1:1/forebay",
+        "FOREBAY_MONGODB_URL": "mongodb://127.0.0.1:1/",
+    }
+    ended = start(process, **{**good, setting: url})
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert line.startswith(f"{process}: {setting} makes no sense")
+    assert ended.returncode == 2
+    assert "s3cr" not in ended.stderr

@@ -18,6 +18,8 @@ from forebay.telemetry.metrics import Metrics
 from forebay.testing.broker import FakeBroker
 from reconciler.census import Census
 from reconciler.loop import run_loop
+from reconciler.outbox import Outbox
+from reconciler.refiller import Refiller
 from reconciler.relay import Relay
 from reconciler.rescuer import Rescuer
 
@@ -33,14 +35,17 @@ class World:
         self.logger: Any = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
 
     def relay(self, batch: int = 10) -> Relay:
-        return Relay(
-            self.store,
-            self.broker.publisher(),
-            self.metrics,
-            self.logger,
-            publish_after_s=2,
-            batch=batch,
-        )
+        return Relay(self.store, self.outbox(), publish_after_s=2, batch=batch, clock=self.clock)
+
+    def refiller(self) -> Refiller:
+        publisher = self.broker.publisher()
+        return Refiller(self.store, publisher, self.outbox(), lost_after_s=40, batch=10)
+
+    def outbox(self) -> Outbox:
+        return Outbox(self.store, self.broker.publisher(), self.metrics, self.logger)
+
+    def clock(self) -> float:
+        return self.now.timestamp()
 
     def rescuer(self) -> Rescuer:
         return Rescuer(self.store, self.metrics, self.logger, batch=10)
@@ -135,6 +140,81 @@ async def test_a_full_batch_asks_for_another_turn_at_once(world: World) -> None:
     relay = world.relay(batch=2)
     assert [await relay.turn() for _ in range(3)] == [True, True, False]
     assert world.waiting() == 5
+
+
+async def test_a_queue_that_refuses_does_not_hold_up_the_others(world: World) -> None:
+    for n in range(5):
+        await world.submit(f"job_{n}", kind=JobKind.CRAWL)
+    world.broker.unbound.add((JobKind.CRAWL, Lane.DEFAULT))
+    world.advance(1)
+    await world.submit("younger")
+    world.advance(3)
+    relay = world.relay(batch=5)
+    await relay.turn()
+    await relay.turn()
+    assert world.waiting() == 1
+    world.broker.unbound.clear()
+    await relay.turn()
+    assert world.broker.waiting(JobKind.CRAWL, Lane.DEFAULT) == 0
+    world.advance(2)
+    await relay.turn()
+    assert world.broker.waiting(JobKind.CRAWL, Lane.DEFAULT) == 5
+
+
+async def test_the_rest_of_a_refusing_queue_grows_up_to_half_a_minute(world: World) -> None:
+    await world.submit()
+    world.advance(3)
+    world.broker.unbound.add((JobKind.SEARCH, Lane.DEFAULT))
+    relay, asked = world.relay(), []
+    for _ in range(300):
+        await relay.turn()
+        asked.append(tuple(rest.pause_s for rest in relay._resting.values()))
+        world.advance(1)
+    assert asked[0] == (1.0,)
+    assert asked[-1] == (30.0,)
+
+
+async def test_wiped_queues_are_refilled(world: World) -> None:
+    for n in range(3):
+        await world.submit(f"job_{n}")
+    world.advance(3)
+    await world.relay().turn()
+    world.broker.purge()
+    world.advance(39)
+    await world.refiller().turn()
+    assert world.waiting() == 0
+    world.advance(2)
+    await world.refiller().turn()
+    assert world.waiting() == 3
+
+
+async def test_a_backlog_that_is_there_is_not_published_again(world: World) -> None:
+    for n in range(3):
+        await world.submit(f"job_{n}")
+    world.advance(3)
+    await world.relay().turn()
+    world.advance(3600)
+    await world.refiller().turn()
+    assert world.waiting() == 3
+
+
+async def test_a_message_dropped_after_too_many_deliveries_is_published_again(
+    world: World,
+) -> None:
+    await world.submit()
+    world.advance(3)
+    await world.relay().turn()
+    for _ in range(world.broker.delivery_limit + 1):
+        consumer = world.broker.consumer(JobKind.SEARCH)
+        held = asyncio.Event()
+        consuming = asyncio.create_task(consumer.run(lambda _, held=held: held.set()))
+        await held.wait()
+        await consumer.close()
+        await consuming
+    assert (world.waiting(), len(world.broker.dead(JobKind.SEARCH))) == (0, 1)
+    world.advance(60)
+    await world.refiller().turn()
+    assert world.waiting() == 1
 
 
 async def test_the_rescuer_queues_a_job_whose_worker_is_gone(world: World) -> None:

@@ -151,6 +151,18 @@ async def test_a_defect_of_the_store_fails_its_callers_and_not_the_flusher(
         assert await commit.insert(a_job()) == Inserted()
 
 
+async def test_a_store_that_answers_for_too_few_jobs_does_not_end_the_flusher() -> None:
+    class Forgetful(GatedStore):
+        async def insert(self, jobs: Sequence[Job]) -> Sequence[InsertResult]:
+            results = await super().insert(jobs)
+            return results[1:] if len(self.batches) == 1 else results
+
+    async with GroupCommit(Forgetful()) as commit:
+        with pytest.raises(ValueError, match="zip"):
+            await commit.insert(a_job())
+        assert await commit.insert(a_job()) == Inserted()
+
+
 async def test_a_caller_that_leaves_does_not_cancel_its_accept(store: GatedStore) -> None:
     job = a_job()
     async with GroupCommit(store) as commit:

@@ -71,6 +71,9 @@ async def test_a_job_whose_attempts_ran_out_fails_and_its_message_is_a_dead_lett
     assert (job.state, job.dead_lettered) == (JobState.FAILED, True)
     assert job.error is not None
     assert job.error.code is ErrorCode.ATTEMPTS_EXHAUSTED
+    (attempt,) = job.history
+    assert attempt.error is not None
+    assert attempt.error.code is ErrorCode.PROVIDER_TIMEOUT
     (letter,) = rig.broker.dead(JobKind.SEARCH)
     assert letter.headers["x-forebay-reason"] == DeadReason.ATTEMPTS_EXHAUSTED
 

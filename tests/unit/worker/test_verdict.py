@@ -57,7 +57,8 @@ def test_what_can_pass_fails_when_no_attempt_is_left() -> None:
     assert said.dead_lettered
     assert said.error is not None
     assert said.error.code is ErrorCode.ATTEMPTS_EXHAUSTED
-    assert said.error.detail == "All 3 attempts failed; the last: acme answered 500"
+    assert said.error.detail == "No attempt of 3 succeeded; the last: acme answered 500"
+    assert said.cause == PASSING
 
 
 def test_what_will_not_pass_fails_at_once_and_is_no_dead_letter() -> None:
