@@ -113,5 +113,6 @@ def _say_where(stack: Stack) -> None:
     if management["url"]:
         say(
             f"Watch the queues in RabbitMQ's own page: {management['url']} "
-            f"(user {management['user']}, password {management['password']})."
+            f"(user {management['user']}, password {management['password']}); "
+            "`make up` keeps it open longer."
         )

@@ -142,7 +142,7 @@ def in_short(job: Mapping[str, Any]) -> list[str]:
             lines = [str(result["content"])]
             usage = job["usage"] or {}
             about = f"{result['model']}, {usage.get('output_tokens', 0)} tokens"
-    head = f"A {job['kind']} job ({job['id']}, attempt {job['attempts']}): {about}"
+    head = f"{job['kind']} job {job['id']}, attempt {job['attempts']}: {about}"
     return [head, *(f"    {_cut(line)}" for line in lines)]
 
 

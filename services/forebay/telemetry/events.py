@@ -19,8 +19,6 @@ class LogEvent(StrEnum):
     """A stop signal arrived; draining begins."""
     PROCESS_STOPPED = "process.stopped"
     """Everything is closed; the process exits 0."""
-    PROCESS_FAILED = "process.failed"
-    """A task that must not end ended; the process exits non-zero."""
     BROKER_CONNECTED = "broker.connected"
     """A connection to RabbitMQ is up; `use` says what for."""
     BROKER_LOST = "broker.lost"

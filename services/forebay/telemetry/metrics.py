@@ -30,12 +30,6 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self.accept_batch = Histogram(
-            "forebay_accept_batch_jobs",
-            "Jobs in one group commit.",
-            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
-            registry=registry,
-        )
         self.problems = Counter(
             "forebay_problems", "Requests answered with a problem.", ["code"], registry=registry
         )

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from forebay.broker import DeadReason, Delivery, JobMessage, Malformed
 from forebay.errors import ErrorCode, JobError, Unstorable
-from forebay.jobs import Attempt, Event, Job, Lease
+from forebay.jobs import Attempt, Event, Job, Lease, Usage
 from forebay.outcomes import Failed
 from forebay.retry import RetryPolicy
 from forebay.store import Claimed, Ending, JobRef, JobStore, Refusal, Refused
@@ -124,7 +124,7 @@ class Execution(Generic[Request]):
         verdict = judge(job, closing, self._policy.retry, random.random())  # noqa: S311  jitter
         attempt = _attempt(job, verdict, self._policy.worker, time.monotonic() - began)
         if await self._store_ending(job, verdict, attempt):
-            self._record(job, attempt)
+            self._record(job, attempt, verdict.usage)
         else:
             self._lose(job)
         await _settle(delivery, verdict)
@@ -154,7 +154,7 @@ class Execution(Generic[Request]):
         self._metrics.leases_lost.labels(job.kind).inc()
         self._logger.warning(LogEvent.LEASE_LOST, job_id=job.id, attempt=job.attempts)
 
-    def _record(self, job: Job, attempt: Attempt) -> None:
+    def _record(self, job: Job, attempt: Attempt, usage: Usage | None) -> None:
         code = attempt.error.code if attempt.error else ""
         self._metrics.attempts.labels(job.kind, attempt.outcome, code).inc()
         self._metrics.queue_wait_seconds.labels(job.kind, job.lane).observe(
@@ -163,6 +163,9 @@ class Execution(Generic[Request]):
         self._metrics.provider_seconds.labels(job.kind, attempt.provider or "").observe(
             attempt.provider_ms / 1000
         )
+        if usage is not None:
+            self._metrics.tokens.labels("input").inc(usage.input_tokens)
+            self._metrics.tokens.labels("output").inc(usage.output_tokens)
         self._logger.info(
             LogEvent.ATTEMPT_ENDED,
             job_id=job.id,

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from forebay.broker import JobMessage
-from forebay.jobs import Job, JobKind, JobState, Lane
+from forebay.jobs import Job, JobKind, JobState, Lane, Usage
 from forebay.outcomes import Call, Outcome, Succeeded
 from forebay.process import Process
 from forebay.requests import SearchRequest
@@ -26,7 +26,7 @@ from forebay.worker.pool import Pool
 from forebay.worker.runtime import serve
 
 TENANT = "t"
-DONE = Succeeded('{"answer":42}', Call("acme", 200, "req-1"))
+DONE = Succeeded('{"answer":42}', Call("acme", 200, "req-1"), Usage(3, 4))
 
 
 class Clock:

@@ -28,6 +28,7 @@ async def test_a_job_is_called_once_stored_and_acknowledged(rig: Rig) -> None:
     (attempt,) = job.history
     assert (attempt.outcome, attempt.provider, attempt.http_status) == ("succeeded", "acme", 200)
     assert rig.consumer.settled == {"ack": 1}
+    assert rig.counted("forebay_tokens_total", direction="output") == 4
     assert rig.counted("forebay_attempts_total", kind="search", outcome="succeeded", code="") == 1
 
 
