@@ -21,8 +21,12 @@ class ReconcilerSettings(SettingsGroup):
     """How often the rescuer looks for leases that ran out and time limits that passed."""
     census_every_s: Annotated[float, Field(gt=0)] = 5.0
     """How often open jobs are counted for the metrics."""
-    publish_after_s: Annotated[float, Field(ge=0)] = 2.0
-    """A queued job is the relay's when nobody confirmed its message for this long."""
+    publish_after_s: Annotated[float, Field(ge=0)] = 5.0
+    """A queued job is the relay's when nobody confirmed its message for this long.
+
+    Too short, and a busy ingress and the relay publish the same jobs: at 2 s a burst of 500 on a
+    starved machine was published nearly twice.
+    """
     refiller_every_s: Annotated[float, Field(gt=0)] = 10.0
     """How often the refiller compares the store with the queues."""
     lost_after_s: Annotated[float, Field(gt=0)] = 40.0
