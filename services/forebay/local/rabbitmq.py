@@ -96,11 +96,13 @@ class RabbitMQNode(PrivateServer):
     async def control(self, *command: str) -> str:
         """Run `rabbitmqctl` on this node: what it said; raises `LocalStackError` when it fails."""
         port = self._distribution_port
+        # rabbitmqctl also starts an Erlang of its own, only to have an epmd: it would outlive us.
         without_epmd = f"-dist_listen false -start_epmd false -erl_epmd_port {port}"
         process = await asyncio.create_subprocess_exec(
             str(self._home / "sbin" / "rabbitmqctl"),
             *command,
-            env=self._environment() | {"RABBITMQ_CTL_ERL_ARGS": without_epmd},
+            env=self._environment()
+            | {"RABBITMQ_CTL_ERL_ARGS": without_epmd, "ERL_FLAGS": "-start_epmd false"},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
