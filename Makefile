@@ -1,9 +1,11 @@
 # Forebay. `make` alone explains itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check docs load lock clean
+.PHONY: help demo up test check scan docs load image lock clean
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 export PYTHONPATH := services:.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse --short HEAD 2>/dev/null)
 # uv's settings of the lock files: hashes, no download host, all platforms from Python 3.11.
 COMPILE = .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
@@ -28,15 +30,20 @@ test: ## The whole test suite, on real servers, with coverage (ARGS=... goes to 
 	@$(PYTHON) -m forebay.local prepare
 	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered $(if $(ARGS),$(ARGS),--cov-fail-under=90)
 
-check: ## Style, types, import rules, unused code, ceilings, docs
+check: ## Style, types, import rules, unused code, ceilings, docs, quick scans
 	@scripts/setup.sh dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/deptry services
+	scripts/scan.sh quick
 	.venv/bin/vulture services loadtest --min-confidence 80 --ignore-names exc_type,exc,traceback,kind,error,trace
 	$(PYTHON) -m pytest -q -p no:randomly tests/docs tests/unit/architecture
+
+scan: ## Image, compose.yaml, manifests and locked packages against known mistakes and advisories
+	@scripts/setup.sh dev
+	scripts/scan.sh
 
 docs: ## Write the reference pages, the lifecycle diagram and openapi.json from the code
 	@scripts/setup.sh dev
@@ -47,12 +54,18 @@ load: ## 500 callers for a minute with locust; report in loadtest/results/ (ARGS
 	@scripts/setup.sh dev
 	@$(PYTHON) -m forebay.local load $(ARGS)
 
+image: ## Docker images of this checkout, forebay and forebay-load (ARGS=... goes to docker build)
+	docker build $(IMAGE_ARGS) $(ARGS) --target forebay -t forebay:$(VERSION) .
+	docker build $(IMAGE_ARGS) $(ARGS) --target load -t forebay-load:$(VERSION) .
+
 lock: ## Write the lock files anew (ARGS="--upgrade" takes newer versions)
 	@scripts/setup.sh dev
 	$(COMPILE) $(ARGS) pyproject.toml --extra all --extra motor --group dev -o requirements/dev.txt
 	$(COMPILE) $(ARGS) pyproject.toml --extra all --group local -c requirements/dev.txt -o requirements/local.txt
 	$(COMPILE) $(ARGS) pyproject.toml --extra all -c requirements/dev.txt -o requirements/runtime.txt
+	$(COMPILE) $(ARGS) --group load -c requirements/dev.txt -o requirements/load.txt
 	printf 'hatchling\neditables\n' | $(COMPILE) $(ARGS) - -c requirements/dev.txt -o requirements/build.txt
+	printf 'checkov\npip-audit\n' | $(COMPILE) $(ARGS) - -o requirements/scan.txt
 	echo uv | $(COMPILE) $(ARGS) - -o requirements/uv.txt
 
 clean: ## Remove what the commands above made, .venv too

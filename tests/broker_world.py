@@ -313,7 +313,7 @@ async def consuming(consumer: Any) -> AsyncIterator[Received]:
     received = Received()
     running = asyncio.create_task(consumer.run(received))
     try:
-        await eventually(lambda: consumer.consuming or running.done())
+        await eventually(lambda: consumer.lacking is None or running.done())
         yield received
     finally:
         await consumer.stop()

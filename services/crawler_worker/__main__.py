@@ -2,26 +2,7 @@
 
 from __future__ import annotations
 
-from crawler_worker.handler import open_handler
-from crawler_worker.settings import (
-    CrawlerSettings,
-    FirecrawlSettings,
-    SiteSettings,
-)
-from forebay.jobs import JobKind
-from forebay.process import Process, run
-from forebay.requests import CrawlRequest
-from forebay.settings import AddressSettings, load
-from forebay.worker.runtime import WorkerSpec, run_worker
-
-
-async def main(process: Process) -> None:
-    """Work until a stop signal."""
-    settings = load(CrawlerSettings)
-    sites, firecrawl = load(SiteSettings), load(FirecrawlSettings)
-    async with open_handler(settings, sites, firecrawl, load(AddressSettings).allowed) as handler:
-        await run_worker(process, WorkerSpec(JobKind.CRAWL, CrawlRequest, handler, settings))
-
+from forebay.starting import start
 
 if __name__ == "__main__":
-    run("crawler_worker", main)
+    start("crawler_worker", "crawler_worker.app")

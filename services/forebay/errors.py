@@ -13,6 +13,8 @@ Two kinds of things live here. Exceptions are for us: they say that a call could
     ├── BrokerError
     │   ├── BrokerUnavailable  no connection now; whoever waits in the store is published later
     │   └── TopologyMissing    an exchange or queue is not there; `forebay topology apply` makes it
+    ├── ClusterError           secrets could not be made, or the Kubernetes API refused
+    │   └── ClusterUnavailable the Kubernetes API does not answer now; nothing was made
     └── CallError              a call to the outside ended; it never leaves the handler that made it
         ├── AddressForbidden   the target is an address that must not be called from here
         ├── TooLarge           the answer is larger than allowed; reading stopped there
@@ -74,6 +76,14 @@ class BrokerUnavailable(BrokerError):
 
 class TopologyMissing(BrokerError):
     """An exchange or queue is missing; run `forebay topology apply`."""
+
+
+class ClusterError(ForebayError):
+    """The cluster, or the folder that stands for it, could not be given what it needs."""
+
+
+class ClusterUnavailable(ClusterError):
+    """The Kubernetes API does not answer now."""
 
 
 class CallError(ForebayError):

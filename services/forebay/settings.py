@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from forebay.errors import ConfigurationError
 from forebay.jobs import JobKind
@@ -213,11 +214,43 @@ Group = TypeVar("Group", bound=SettingsGroup)
 
 
 def load(group: type[Group]) -> Group:
-    """The group as the environment has it; raises `ConfigurationError` naming the setting."""
+    """The group as the environment and the secrets' folder have it.
+
+    What is set in the environment wins over a file. Raises `ConfigurationError` naming the setting,
+    or the file that cannot be read.
+    """
+    folder = _secrets_folder()
     try:
-        return group(_secrets_dir=os.environ.get(SECRETS_DIR))
+        return group(_secrets_dir=folder)
     except ValidationError as invalid:
         raise ConfigurationError(_explain(group, invalid)) from None
+    except SettingsError as error:
+        raise ConfigurationError(_unreadable(folder, error)) from None
+
+
+def _secrets_folder() -> Path | None:
+    """The folder of `FOREBAY_SECRETS_DIR`; an empty text is as good as none."""
+    named = os.environ.get(SECRETS_DIR)
+    if not named:
+        return None
+    folder = Path(named)
+    try:
+        readable = folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+    except OSError:
+        readable = False
+    if not readable:
+        raise ConfigurationError(f"{SECRETS_DIR}: {folder} is not a folder that can be read")
+    return folder
+
+
+def _unreadable(folder: Path | None, error: SettingsError) -> str:
+    """Which file; the library names the field, and keeps the reason as the cause."""
+    reason = error.__cause__
+    if isinstance(reason, OSError):
+        return f"{SECRETS_DIR}: {reason.filename or folder} cannot be read ({reason.strerror})"
+    if isinstance(reason, UnicodeDecodeError):
+        return f"{SECRETS_DIR}: a file in {folder} is not text in UTF-8: {error}"
+    return str(error)
 
 
 def _explain(group: type[SettingsGroup], invalid: ValidationError) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from forebay.process import run
-from ingress.app import main
+from forebay.starting import start
 
 if __name__ == "__main__":
-    run("ingress", main)
+    start("ingress", "ingress.app")

@@ -18,6 +18,7 @@ from forebay.settings import AddressSettings, AttemptSettings, BrokerSettings, S
 from forebay.store import JobStore
 from forebay.store.group_commit import GroupCommit, PendingLimits
 from forebay.store.mongo import open_store
+from forebay.store.patience import Preparation
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
@@ -27,7 +28,7 @@ from ingress.openapi import describe
 from ingress.publishing import PublishPump
 from ingress.readiness import Readiness
 from ingress.routes import docs, health, jobs, submit
-from ingress.server import build_server, listen
+from ingress.server import Stop, build_server, listen
 from ingress.settings import IngressSettings
 from ingress.submission import Clock, Desk, JobBuilder, Rules, utc_now
 from ingress.waiting import Waiting
@@ -54,20 +55,29 @@ async def main(process: Process) -> None:
     rules = Rules(load(AttemptSettings), AddressGuard(load(AddressSettings).allowed))
     broker, mongodb = load(BrokerSettings), load(StoreSettings)
     async with AsyncExitStack() as stack:
+        # Bound, so that a taken port is said at once; nobody is let in before the store is there.
         listener = stack.enter_context(listen(settings))
         store = await stack.enter_async_context(open_store(mongodb))
-        await store.prepare()
+        if not await Preparation(store).run(process.signals.drain):
+            process.logger.info(LogEvent.PROCESS_STOPPING)
+            return
         publisher = await stack.enter_async_context(
             RabbitPublisher(broker, process.name, process.metrics, process.logger)
         )
         outside = Outside(store, publisher, process.metrics, process.logger)
         services = await stack.enter_async_context(open_services(outside, settings, rules))
         app = create_app(lambda: nullcontext(services))
-        server = build_server(app, settings, process.signals, services.waiting.release)
+        stop = Stop(process.signals, lambda: _leave(process, services), services.waiting.release)
+        server = build_server(app, settings, stop)
         host, port, *_ = listener.getsockname()
         process.logger.warning(LogEvent.OPEN_MODE, host=host, port=port)
         await server.serve(sockets=[listener])
         process.logger.info(LogEvent.PROCESS_STOPPING)
+
+
+def _leave(process: Process, services: Services) -> None:
+    services.readiness.leave()
+    process.logger.info(LogEvent.LEAVING, lame_duck_s=services.settings.lame_duck_s)
 
 
 @asynccontextmanager

@@ -50,6 +50,8 @@ class ProblemCode(StrEnum):
     STORE_UNAVAILABLE = "store_unavailable"
     """The store does not answer. A job that was being accepted may be stored: repeat it under the
     same Idempotency-Key."""
+    STOPPING = "stopping"
+    """`/readyz` only: the process was asked to stop and serves on for a moment."""
     INTERNAL = "internal"
     """A defect of ours; the log has the details under the request's id."""
 
@@ -78,6 +80,7 @@ _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.HEADERS_TOO_LARGE: ProblemKind(431, "The headers are too large"),
     ProblemCode.OVERLOADED: ProblemKind(503, "Too many requests at once", retryable=True),
     ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store does not answer", retryable=True),
+    ProblemCode.STOPPING: ProblemKind(503, "The process stops", retryable=True),
     ProblemCode.INTERNAL: ProblemKind(500, "A defect of the service"),
 }
 

@@ -67,6 +67,13 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             super().send_400_response(msg)
 
+    def end_after_answer(self) -> None:
+        """Let the answer that is not begun yet be the last one on this connection."""
+        if self.cycle is None:
+            return
+        if not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
     def shutdown(self) -> None:
         """At a stop, answer what has come whole; who still sends after a moment is cut off."""
         super().shutdown()

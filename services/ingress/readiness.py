@@ -22,6 +22,16 @@ class Readiness:
         self._lock = asyncio.Lock()
         self._asked_at = float("-inf")
         self._ready = False
+        self._leaving = False
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the process was asked to stop, and so is unready whatever the store says."""
+        return self._leaving
+
+    def leave(self) -> None:
+        """Tell load balancers from now on to send callers elsewhere."""
+        self._leaving = True
 
     async def ready(self) -> bool:
         """Whether an accept could succeed now."""

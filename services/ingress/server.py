@@ -1,8 +1,13 @@
 """uvicorn under the process's own signals.
 
-SIGTERM: stop accepting connections, let the waiting callers go with what is known, finish what is
-in flight within the grace period. A second signal ends at once. Draining the pump and closing the
-connections to store and broker is the composition root's, after this.
+SIGTERM begins the lame duck time: everybody is served as before, and every answer says `Connection:
+close`. A load balancer learns of the end later than the process does, and a keep-alive connection
+that is closed while idle is an error to whoever was just sending on it; so callers are asked to let
+go of theirs. Then: stop accepting connections, let the waiting callers go with what is known,
+finish what is in flight within the grace period. A second signal ends at once. Draining the pump
+and closing the connections to store and broker is the composition root's, after this.
+
+Limit: a connection on which nothing was sent for the whole lame duck time is closed at its end.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -22,17 +28,27 @@ from ingress.settings import IngressSettings
 
 KEEP_ALIVE_S = 65
 """Longer than the 60 s after which load balancers drop an idle connection: they must be first."""
+_CLOSE = (b"connection", b"close")
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How the server hears of its end, and whom it tells."""
+
+    signals: StopSignals
+    on_leave: Callable[[], None]
+    """Called when the lame duck time begins."""
+    on_stop: Callable[[], None]
+    """Called when it is over: no caller may wait any longer."""
 
 
 class IngressServer(uvicorn.Server):
     """uvicorn's server, stopped by `StopSignals` and not by handlers of its own."""
 
-    def __init__(
-        self, config: uvicorn.Config, signals: StopSignals, on_stop: Callable[[], None]
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, stop: Stop, lame_duck_s: float) -> None:
         super().__init__(config)
-        self._signals = signals
-        self._on_stop = on_stop
+        self._stop = stop
+        self._lame_duck_s = lame_duck_s
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -44,11 +60,26 @@ class IngressServer(uvicorn.Server):
             obeying.cancel()
 
     async def _obey(self) -> None:
-        await self._signals.drain.wait()
+        signals = self._stop.signals
+        await signals.drain.wait()
+        self._stop.on_leave()
+        self._ask_to_let_go()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._lame_duck_s):
+                await signals.end_now.wait()
         self.should_exit = True
-        self._on_stop()
-        await self._signals.end_now.wait()
+        self._stop.on_stop()
+        await signals.end_now.wait()
         self.force_exit = True
+
+    def _ask_to_let_go(self) -> None:
+        """End each connection with its next answer, and with the one under way."""
+        # uvicorn makes its default headers of these, once a second.
+        self.config.encoded_headers.append(_CLOSE)
+        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        for connection in self.server_state.connections:
+            if isinstance(connection, BoundedProtocol):
+                connection.end_after_answer()
 
 
 def listen(settings: IngressSettings) -> socket.socket:
@@ -67,9 +98,7 @@ def listen(settings: IngressSettings) -> socket.socket:
     return listener
 
 
-def build_server(
-    app: ASGIApp, settings: IngressSettings, signals: StopSignals, on_stop: Callable[[], None]
-) -> IngressServer:
+def build_server(app: ASGIApp, settings: IngressSettings, stop: Stop) -> IngressServer:
     """The server of the application; `await serve(sockets=[listen(settings)])` runs it."""
     config = uvicorn.Config(
         app,
@@ -84,4 +113,4 @@ def build_server(
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(round(settings.grace_s), 1),
     )
-    return IngressServer(config, signals, on_stop)
+    return IngressServer(config, stop, settings.lame_duck_s)

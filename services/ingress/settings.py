@@ -37,8 +37,11 @@ class IngressSettings(SettingsGroup):
     """Accepted jobs held in memory for publishing at most; the relay publishes what is beyond."""
     accept_timeout_s: Annotated[float, Field(gt=0)] = 2.8
     """How long an accept may wait for the store before it is answered 503 `store_unavailable`."""
+    lame_duck_s: Annotated[float, Field(ge=0)] = 0.0
+    """After SIGTERM: how long to serve on while load balancers notice, in seconds: not ready, and
+    every answer ends its connection. In Kubernetes 5."""
     grace_s: Annotated[float, Field(ge=0)] = 10.0
-    """After SIGTERM: how long open requests, and after them the publishing, may take to finish."""
+    """After that: how long open requests, and after them the publishing, may take to finish."""
 
     def require_safe_address(self) -> None:
         """Raise `ConfigurationError` when open mode would be reachable from another machine."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from forebay.process import run
-from reconciler.app import reconcile
+from forebay.starting import start
 
 if __name__ == "__main__":
-    run("reconciler", reconcile)
+    start("reconciler", "reconciler.app")

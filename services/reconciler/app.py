@@ -8,7 +8,9 @@ from forebay.broker.publisher import RabbitPublisher
 from forebay.probes import Probes
 from forebay.process import Process
 from forebay.settings import BrokerSettings, ProbeSettings, StoreSettings, load
+from forebay.store import JobStore
 from forebay.store.mongo import open_store
+from forebay.store.patience import Preparation
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from reconciler.census import Census
@@ -20,38 +22,52 @@ from reconciler.rescuer import Rescuer
 from reconciler.settings import ReconcilerSettings
 
 
-async def reconcile(process: Process) -> None:
+async def main(process: Process) -> None:
     """Run every loop until a stop signal. Each write is atomic, so nothing needs a drain."""
     settings = load(ReconcilerSettings)
-    metrics, logger = process.metrics, process.logger
     async with (
         open_store(load(StoreSettings)) as store,
-        RabbitPublisher(load(BrokerSettings), process.name, metrics, logger) as publisher,
-        Probes(load(ProbeSettings), metrics, lambda: None),
+        RabbitPublisher(
+            load(BrokerSettings), process.name, process.metrics, process.logger
+        ) as publisher,
     ):
-        outbox = Outbox(store, publisher, metrics, logger)
-        relay = Relay(store, outbox, publish_after_s=settings.publish_after_s, batch=settings.batch)
-        refiller = Refiller(
-            store, publisher, outbox, lost_after_s=settings.lost_after_s, batch=settings.batch
+        preparation = Preparation(store)
+        loops = _loops(process, settings, store, publisher)
+        async with Probes(load(ProbeSettings), process.metrics, lambda: preparation.lacking):
+            if await preparation.run(process.signals.drain):
+                await _turn_until_stopped(process, loops)
+            process.logger.info(LogEvent.PROCESS_STOPPING)
+
+
+def _loops(
+    process: Process, settings: ReconcilerSettings, store: JobStore, publisher: RabbitPublisher
+) -> dict[str, tuple[Turn, float]]:
+    """Every loop by its name: one turn of it, and the pause between two in seconds."""
+    metrics, logger = process.metrics, process.logger
+    outbox = Outbox(store, publisher, metrics, logger)
+    relay = Relay(store, outbox, publish_after_s=settings.publish_after_s, batch=settings.batch)
+    refiller = Refiller(
+        store, publisher, outbox, lost_after_s=settings.lost_after_s, batch=settings.batch
+    )
+    rescuer = Rescuer(store, metrics, logger, batch=settings.batch)
+    return {
+        "relay": (relay.turn, settings.relay_every_s),
+        "rescuer": (rescuer.turn, settings.rescuer_every_s),
+        "refiller": (refiller.turn, settings.refiller_every_s),
+        "census": (Census(store, metrics).turn, settings.census_every_s),
+    }
+
+
+async def _turn_until_stopped(process: Process, loops: dict[str, tuple[Turn, float]]) -> None:
+    tasks = [
+        asyncio.create_task(
+            run_loop(name, turn, every_s, process.metrics, process.logger), name=name
         )
-        loops: dict[str, tuple[Turn, float]] = {
-            "relay": (relay.turn, settings.relay_every_s),
-            "rescuer": (
-                Rescuer(store, metrics, logger, batch=settings.batch).turn,
-                settings.rescuer_every_s,
-            ),
-            "refiller": (refiller.turn, settings.refiller_every_s),
-            "census": (Census(store, metrics).turn, settings.census_every_s),
-        }
-        await store.prepare()
-        tasks = [
-            asyncio.create_task(run_loop(name, turn, every_s, metrics, logger), name=name)
-            for name, (turn, every_s) in loops.items()
-        ]
-        stopping = asyncio.create_task(process.signals.drain.wait(), name="stop signal")
-        await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
-        logger.info(LogEvent.PROCESS_STOPPING)
-        await end(stopping, *tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.result()  # a loop never ends by itself: the supervisor must hear of it
+        for name, (turn, every_s) in loops.items()
+    ]
+    stopping = asyncio.create_task(process.signals.drain.wait(), name="stop signal")
+    await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    await end(stopping, *tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()  # a loop never ends by itself: the supervisor must hear of it

@@ -118,8 +118,9 @@ class Consumer(Protocol):
     async def run(self, receive: Receive) -> None:
         """Consume until `stop` or cancellation, through any number of broken connections.
 
-        Raises `TopologyMissing` when a queue is not there at the first start, and
-        `BrokerUnavailable` when the consumer stays deaf after being rebuilt twice.
+        A queue that is not there is waited for, and the other lanes are consumed meanwhile: in a
+        rollout the worker may come before `forebay topology apply`. Raises `BrokerUnavailable` when
+        the consumer stays deaf after being rebuilt twice.
         """
 
     async def stop(self) -> None:
@@ -129,5 +130,5 @@ class Consumer(Protocol):
         """Close the connection; what is not settled goes back to the queue."""
 
     @property
-    def consuming(self) -> bool:
-        """Whether every lane is being consumed now: the worker's readiness."""
+    def lacking(self) -> str | None:
+        """Why not every lane is being consumed now; None when all are: the worker's readiness."""

@@ -64,6 +64,7 @@ class RabbitConsumer:
         self._dead_letters = ConfirmedSender(settings, use, metrics, self._logger)
         self._tags = itertools.count(1)
         self._link: Link | None = None
+        self._trouble = "not connected to the broker yet"
         self._keepers: list[LaneKeeper] = []
         self._serving: asyncio.Task[None] | None = None
         self._stopping = False
@@ -71,10 +72,16 @@ class RabbitConsumer:
         self._late: list[RabbitDelivery] = []
 
     @property
-    def consuming(self) -> bool:
-        """Whether every lane is being consumed now."""
-        alive = self._link is not None and not self._link.lost.is_set()
-        return alive and not self._stopping and all(one.consuming for one in self._keepers)
+    def lacking(self) -> str | None:
+        """Why not every lane is being consumed now; None when all are."""
+        if self._stopping:
+            return "stopping"
+        if self._link is None:
+            return self._trouble
+        if self._link.lost.is_set():
+            return str(self._link.loss)
+        lanes = [keeper.lacking for keeper in self._keepers]
+        return "; ".join(dict.fromkeys(filter(None, lanes))) or None
 
     async def run(self, receive: Receive) -> None:
         """Consume until `stop` or cancellation; see `Consumer.run`."""
@@ -132,7 +139,7 @@ class RabbitConsumer:
         return Terms(queue_name(self._kind, lane), tag, self._prefetch)
 
     async def _serve(self) -> None:
-        """Keep a link and the lanes on it; ends by `TopologyMissing` or `ConsumerDeaf` only."""
+        """Keep a link and the lanes on it; ends by `ConsumerDeaf` only."""
         backoff = Backoff(self.timing.backoff_base_s, self.timing.backoff_cap_s)
         clock = asyncio.get_running_loop().time
         while True:
@@ -142,6 +149,7 @@ class RabbitConsumer:
             except ConsumerDeaf:
                 raise
             except BrokerUnavailable as lost:
+                self._trouble = str(lost)
                 self._logger.warning(LogEvent.BROKER_LOST, use="consume", error=str(lost))
             await self._drop_link()
             # Not at the connect: a broker that takes the connection and then refuses to let us

@@ -36,20 +36,20 @@ class LaneKeeper:
         self._watchdog = Watchdog(timing)
         self._backoff = Backoff(timing.backoff_base_s, timing.backoff_cap_s)
         self._received = 0
-        self._consumed_once = False
+        self._trouble = "not consumed yet"
         self._retired: set[Subscription] = set()
         self._current: Subscription | None = None
 
     @property
-    def consuming(self) -> bool:
-        """Whether the lane is being delivered to this process now."""
-        return self._current is not None and self._current.active
+    def lacking(self) -> str | None:
+        """Why the lane is not delivered to this process now; None when it is."""
+        return None if self._current is not None and self._current.active else self._trouble
 
     async def keep(self, link: Link) -> None:
         """Keep the lane consumed over this link; ends by an error or by cancellation.
 
-        Raises `TopologyMissing` when the queue is not there and never was, `BrokerUnavailable`
-        when the link is of no use, `ConsumerDeaf` when a fresh process should try.
+        Raises `BrokerUnavailable` when the link is of no use, `ConsumerDeaf` when a fresh process
+        should try. A queue that is not there is looked for again, at most `backoff_cap_s` apart.
         """
         # Channels of an earlier link died with it.
         self._retired.clear()
@@ -65,18 +65,13 @@ class LaneKeeper:
         await subscription.open(link)
         try:
             await subscription.consume()
-        except TopologyMissing as missing:
-            if not self._consumed_once:
-                raise
-            # It was there before: whoever deleted it may be about to make it again.
-            self._logger.warning(LogEvent.BROKER_LOST, error=str(missing))
-            return False
-        except BrokerUnavailable as error:
-            # One queue without a leader must not cost the other lanes their connection.
+        except (TopologyMissing, BrokerUnavailable) as error:
+            # A queue that is missing or has no leader must not cost the others their connection.
+            self._trouble = str(error)
             self._logger.warning(LogEvent.BROKER_LOST, error=str(error))
             await subscription.close()
             return False
-        self._consumed_once = True
+        self._trouble = f"{subscription.terms.queue}: the consumer ended"
         return True
 
     async def _watch(self, subscription: Subscription) -> None:

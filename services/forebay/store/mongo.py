@@ -43,7 +43,7 @@ from forebay.store.results import INLINE_BYTES, LargeResults
 
 _DUPLICATE = 11000
 _CLAIM_TRIES = 3
-_PREPARE_S = 60.0
+PREPARE_S = 60.0
 """An index on a large collection takes its time to build."""
 
 _REF_FIELDS = dict.fromkeys(
@@ -70,11 +70,11 @@ class MongoJobStore:
         self._jobs = connection.collection(JOBS)
         self._large = LargeResults(connection)
 
-    async def prepare(self) -> None:
-        """See `JobStore.prepare`."""
+    async def prepare(self, within_s: float = PREPARE_S) -> None:
+        """See `JobStore.prepare`; `within_s` bounds the building of the indexes, in seconds."""
         async with self._connection.calling():
             await prove_fit(self._connection)
-        async with self._connection.calling(_PREPARE_S):
+        async with self._connection.calling(within_s):
             await prove_durable(self._connection)
             for name in (JOBS, RESULTS):
                 await self._connection.collection(name).create_indexes(models(name))

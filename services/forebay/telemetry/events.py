@@ -55,5 +55,7 @@ class LogEvent(StrEnum):
     """Waiting jobs whose time limit passed were expired."""
     REQUEST_FAILED = "request.failed"
     """An HTTP request ended in a defect of ours."""
+    LEAVING = "ingress.leaving"
+    """A stop signal arrived; the ingress is unready, and serves on for the lame duck time."""
     OPEN_MODE = "ingress.open_mode"
     """No API key is asked for; allowed on loopback only."""

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from forebay.broker import DeadReason, JobMessage, Malformed, NotPublished, Receive
 from forebay.broker.envelope import Envelope, dead, read, seal
 from forebay.broker.topology import DELIVERY_LIMIT, queue_name, routing_key
-from forebay.errors import TopologyMissing
 from forebay.jobs import JobKind, Lane
 
 _Key = tuple[JobKind, Lane]
@@ -41,7 +40,7 @@ class FakeBroker:
         self.unbound: set[tuple[JobKind, Lane]] = set()
         """Where no queue is bound: RETURNED."""
         self.missing: set[tuple[JobKind, Lane]] = set()
-        """Queues that are not there: `TopologyMissing` at the first start of a consumer."""
+        """Queues that are not there: publishing is RETURNED, and a consumer lacks them."""
         self.blocked = False
         """Publishers are BLOCKED; consumers and settles go on."""
         self.confirms_lost = False
@@ -87,6 +86,11 @@ class FakeBroker:
             consumer.lose_connection()
         self.pump()
 
+    def declare(self) -> None:
+        """Make the queues that are missing."""
+        self.missing.clear()
+        self.pump()
+
     def put(self, kind: JobKind, lane: Lane, envelope: Envelope) -> None:
         """Put anything into a queue, past all checks: a foreign message, for instance."""
         self._queues[kind, lane].append(_Stored(envelope))
@@ -122,7 +126,7 @@ class FakeBroker:
     def take(self, kind: JobKind, lane: Lane) -> _Stored | None:
         """The next message of a queue, counted as delivered once more."""
         queue = self._queues[kind, lane]
-        if not self._up or not queue:
+        if not self._up or not queue or (kind, lane) in self.missing:
             return None
         stored = queue.popleft()
         stored.deliveries += 1
@@ -195,15 +199,19 @@ class FakeConsumer:
         return self._connection
 
     @property
-    def consuming(self) -> bool:
-        """Whether it receives now."""
+    def lacking(self) -> str | None:
+        """Why not every lane is being consumed now; None when all are."""
+        if not self._receiving:
+            return "not consuming"
+        missing = sorted(queue_name(*key) for key in self._broker.missing if key[0] is self._kind)
+        return f"no queue {', '.join(missing)}; run `forebay topology apply`" if missing else None
+
+    @property
+    def _receiving(self) -> bool:
         return self._receive is not None and not self._ended.is_set() and self._broker.up
 
     async def run(self, receive: Receive) -> None:
         """Consume until `stop`."""
-        missing = [queue_name(*key) for key in self._broker.missing if key[0] is self._kind]
-        if missing:
-            raise TopologyMissing(f"no queue {missing[0]}; run `forebay topology apply`")
         self._receive = receive
         self.wake()
         await self._ended.wait()
@@ -219,12 +227,12 @@ class FakeConsumer:
 
     def wake(self) -> None:
         """Look for messages at the loop's next turn."""
-        if self.consuming:
+        if self._receiving:
             asyncio.get_running_loop().call_soon(self._take)
 
     def _take(self) -> None:
         for lane, held in self._held.items():
-            while self._receive and self.consuming and len(held) < self._prefetch:
+            while self._receive and self._receiving and len(held) < self._prefetch:
                 stored = self._broker.take(self._kind, lane)
                 if stored is None:
                     break

@@ -16,11 +16,11 @@ from forebay.errors import ErrorCode, JobError
 from forebay.jobs import Job, Lease
 from forebay.outcomes import Outcome, Retry
 from forebay.store import JobStore, Renewal
+from forebay.store.patience import patient
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.worker import Handler, Request_contra
-from forebay.worker.patience import patient
 from forebay.worker.verdict import CancelRequested, Closing, DeadlinePassed, Interrupted
 
 

@@ -22,11 +22,11 @@ from forebay.jobs import Attempt, Event, Job, Lease, Usage
 from forebay.outcomes import Failed
 from forebay.retry import RetryPolicy
 from forebay.store import Claimed, Ending, JobRef, JobStore, Refusal, Refused
+from forebay.store.patience import patient
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 from forebay.worker.call import LeasedCall, LeaseGone
-from forebay.worker.patience import patient
 from forebay.worker.verdict import Closing, NotBegun, Verdict, judge
 
 Request = TypeVar("Request", bound=BaseModel)

@@ -16,14 +16,13 @@ from forebay.probes import Probes
 from forebay.process import Process
 from forebay.retry import RetryPolicy
 from forebay.settings import BrokerSettings, ProbeSettings, StoreSettings, WorkerSettings, load
-from forebay.store import JobStore
 from forebay.store.mongo import open_store
+from forebay.store.patience import Preparation
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.worker import Handler
 from forebay.worker.call import LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
-from forebay.worker.patience import patient
 from forebay.worker.pool import Pool
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -70,19 +69,21 @@ async def run_worker(process: Process, spec: WorkerSpec[Request]) -> None:
             metrics=process.metrics,
             logger=process.logger,
         )
-        async with Probes(load(ProbeSettings), process.metrics, lambda: _unready(consumer)):
-            await serve(process, store, consumer, pool, settings.grace_s)
-
-
-def _unready(consumer: Consumer) -> str | None:
-    return None if consumer.consuming else "not consuming"
+        preparation = Preparation(store)
+        async with Probes(
+            load(ProbeSettings), process.metrics, lambda: preparation.lacking or consumer.lacking
+        ):
+            await serve(process, preparation, consumer, pool, settings.grace_s)
 
 
 async def serve(
-    process: Process, store: JobStore, consumer: Consumer, pool: Pool, grace_s: float
+    process: Process, preparation: Preparation, consumer: Consumer, pool: Pool, grace_s: float
 ) -> None:
-    """Consume until a stop signal; then stop receiving, drain the pool, close."""
-    consuming = asyncio.create_task(_consume(store, consumer, pool), name="consumer")
+    """Consume until a stop signal; then stop receiving, drain the pool, close.
+
+    A worker without its store can do nothing, so the store is waited for first.
+    """
+    consuming = asyncio.create_task(_consume(process, preparation, consumer, pool), name="consumer")
     stopping = asyncio.create_task(process.signals.drain.wait(), name="stop signal")
     try:
         await asyncio.wait({consuming, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -97,7 +98,8 @@ async def serve(
         raise error
 
 
-async def _consume(store: JobStore, consumer: Consumer, pool: Pool) -> None:
-    """Wait for a store that is fit, then consume; a worker without its store can do nothing."""
-    await patient()(store.prepare)
-    await consumer.run(pool.receive)
+async def _consume(
+    process: Process, preparation: Preparation, consumer: Consumer, pool: Pool
+) -> None:
+    if await preparation.run(process.signals.drain):
+        await consumer.run(pool.receive)

@@ -8,6 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from forebay.telemetry.metrics import CONTENT_TYPE
 from ingress.dependencies import services_of
+from ingress.problems import ProblemCode, RequestRefused
 from ingress.routes.described import problems
 from ingress.routes.direct import DirectRoute
 from ingress.submission import store_unavailable
@@ -31,8 +32,16 @@ async def livez(request: Request) -> Response:  # noqa: ARG001 - the signature o
     responses={200: {"description": "Jobs can be accepted.", **_TEXT}, **problems(503)},
 )
 async def readyz(request: Request) -> Response:
-    """Whether the store can take a write. The broker does not matter: a 202 does not need it."""
-    if not await services_of(request).readiness.ready():
+    """Whether the store can take a write, and no stop was asked for.
+
+    The broker does not matter: a 202 does not need it.
+    """
+    readiness = services_of(request).readiness
+    if readiness.leaving:
+        raise RequestRefused(
+            ProblemCode.STOPPING, "This process was asked to stop; callers should go elsewhere."
+        )
+    if not await readiness.ready():
         raise store_unavailable("No job can be accepted.")
     return PlainTextResponse("ok\n")
 

@@ -51,6 +51,9 @@ class FakeWorld:
     async def delete_queue(self, kind: JobKind, lane: Lane) -> None:
         self.broker.missing.add((kind, lane))
 
+    async def declare(self) -> None:
+        self.broker.declare()
+
     async def cut(self) -> None:
         self.broker.cut()
 

@@ -9,7 +9,6 @@ import pytest
 
 from forebay.broker import DeadReason, Delivery, JobMessage, Malformed, NotPublished, Publisher
 from forebay.broker.envelope import Envelope, seal
-from forebay.errors import TopologyMissing
 from forebay.jobs import JobKind, Lane
 from tests.broker_world import consuming, eventually, message
 
@@ -119,7 +118,7 @@ async def test_after_stop_nothing_is_received_and_what_is_held_can_be_settled(wo
     async with consuming(consumer) as received:
         held = await received.next()
         await consumer.stop()
-        assert consumer.consuming is False
+        assert consumer.lacking is not None
         await held.ack()
         await eventually(lambda: _is_waiting(world, 1))
     assert received.count == 0
@@ -277,14 +276,29 @@ async def _is_dead(world: World) -> bool:
     return len(await world.dead(JobKind.SEARCH)) == 1
 
 
-async def test_a_missing_queue_is_said_at_the_first_start(world: World):
+async def test_a_missing_queue_is_waited_for_and_the_other_lanes_are_consumed(world: World):
     await world.delete_queue(JobKind.SEARCH, Lane.BULK)
-    consumer = await world.consumer()
-    with pytest.raises(TopologyMissing, match=r"forebay\.search\.bulk.*topology apply"):
+    publisher, consumer = await world.publisher(), await world.consumer()
+    received: asyncio.Queue[Delivery] = asyncio.Queue()
+    running = asyncio.create_task(consumer.run(received.put_nowait))
+    try:
+        await eventually(lambda: "forebay.search.bulk" in (consumer.lacking or ""))
+        assert "run `forebay topology apply`" in (consumer.lacking or "")
+        await publisher.publish([message(1)])
         async with asyncio.timeout(20):
-            await consumer.run(lambda _: None)
-    assert consumer.consuming is False
-    await consumer.close()
+            await (await received.get()).ack()
+        assert consumer.lacking is not None
+        await world.declare()
+        await eventually(lambda: consumer.lacking is None)
+        assert list(await publisher.publish([message(2, lane=Lane.BULK)])) == [None]
+        async with asyncio.timeout(20):
+            delivery = await received.get()
+        assert delivery.lane is Lane.BULK
+        await delivery.ack()
+    finally:
+        await consumer.stop()
+        await consumer.close()
+        await running
 
 
 async def test_a_stopped_consumer_does_not_run_again(world: World):

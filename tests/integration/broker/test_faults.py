@@ -58,7 +58,7 @@ async def test_a_broker_killed_under_load_loses_nothing_confirmed(world: RabbitW
         acking = asyncio.create_task(ack_all(received))
         await eventually(lambda: len(seen) > 200)
         await world.kill()
-        await eventually(lambda: refused > 0 and not consumer.consuming)
+        await eventually(lambda: refused > 0 and consumer.lacking is not None)
         before = len(seen)
         await world.node.start()
         await eventually(lambda: len(seen) > before + 200, within_s=40)
@@ -66,7 +66,7 @@ async def test_a_broker_killed_under_load_loses_nothing_confirmed(world: RabbitW
         await publishing
         await eventually(lambda: confirmed <= seen)
         acking.cancel()
-        await eventually(lambda: consumer.consuming)
+        await eventually(lambda: consumer.lacking is None)
     assert refused > 0, "the fault must be seen to have happened"
 
 
@@ -148,11 +148,11 @@ async def test_a_deleted_queue_ends_one_lane_until_it_is_back(world: RabbitWorld
     consumer.timing = replace(FAST, look_every_s=600)
     async with consuming(consumer) as received:
         await world.delete_queue(*SEARCH)
-        await eventually(lambda: not consumer.consuming)
+        await eventually(lambda: consumer.lacking is not None)
         await publisher.publish([message(1, lane=Lane.BULK)])
         await (await received.next()).ack()
         await world.declare()
-        await eventually(lambda: consumer.consuming)
+        await eventually(lambda: consumer.lacking is None)
         await publisher.publish([message(2)])
         assert (await received.next()).message == message(2)
 
@@ -164,7 +164,7 @@ async def test_a_consumer_canceled_behind_our_back_is_rebuilt(world: RabbitWorld
         subscription = keeper._current
         channel = await subscription._channel.get_underlay_channel()
         await channel.basic_cancel(subscription.terms.tag, nowait=True)
-        assert consumer.consuming, "nobody noticed"
+        assert consumer.lacking is None, "nobody noticed"
         await publisher.publish([message(1)])
         assert (await received.next()).message == message(1)
     assert world.sample("forebay_consumer_rebuilds_total", kind="search") == 1
@@ -232,7 +232,7 @@ async def test_a_lane_that_may_not_be_read_costs_the_others_nothing(world: Rabbi
         await publisher.publish([message(1)])
         held = await received.next()
         await eventually(lambda: str(world.log).count("cannot consume forebay.search.bulk") > 3)
-        assert not consumer.consuming
+        assert consumer.lacking is not None
         # Still over the first connection.
         await held.ack()
         assert world.sample("forebay_deliveries_settled_total", kind="search", how="ack") == 1
@@ -269,7 +269,7 @@ async def test_a_settle_over_a_dead_connection_is_counted_and_forgotten(world: R
         await world.kill()
         # At once, while the library may not have noticed yet, and after it has.
         await held[0].ack()
-        await eventually(lambda: not consumer.consuming)
+        await eventually(lambda: consumer.lacking is not None)
         await held[1].give_back()
         await held[2].ack()
         await world.node.start()

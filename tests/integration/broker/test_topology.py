@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -23,6 +20,7 @@ from forebay.broker.topology import Queue, forebay_topology
 from forebay.errors import BrokerUnavailable
 from forebay.jobs import JobKind, Lane
 from tests.broker_world import PASSWORDS, RabbitWorld, consuming, eventually, message
+from tests.command import begin, ended, forebay
 
 
 async def test_applying_twice_changes_nothing(world: RabbitWorld):
@@ -176,48 +174,68 @@ async def test_an_api_that_does_not_answer_is_said(world: RabbitWorld):
         await world.node.start()
 
 
-async def _cli(*words: str, **env: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "forebay.cli", *words,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **env},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
-
-
 async def test_the_command_applies_and_says_so(world: RabbitWorld):
-    env = {
-        "FOREBAY_RABBITMQ_MANAGEMENT_URL": world.node.management_url,
-        "FOREBAY_TOPOLOGY_WORKER_PASSWORD": "worker-pw",
+    told = {
+        "RABBITMQ_MANAGEMENT_URL": world.node.management_url,
+        "TOPOLOGY_WORKER_PASSWORD": "worker-pw",
     }
-    code, out, err = await _cli("topology", "apply", "--json", **env)
-    assert (code, err) == (0, "")
-    items = json.loads(out)
+    done = await forebay("topology", "apply", "--json", **told)
+    assert (done.code, done.err) == (0, "")
+    items = json.loads(done.out)
     assert {"what": "vhost", "name": "forebay", "change": "created", "detail": ""} in items
-    code, out, _ = await _cli("topology", "apply", **env)
-    assert code == 0
-    assert "3 skipped" in out
-    assert "created" not in out
-    assert "worker-pw" not in out
+    done = await forebay("topology", "apply", **told)
+    assert done.code == 0
+    assert "3 skipped" in done.out
+    assert "created" not in done.out
+    assert "worker-pw" not in done.out
     await world.management.delete("vhosts/forebay")
 
 
 async def test_the_command_names_a_missing_setting_and_exits_2():
-    code, out, err = await _cli("topology", "apply")
-    assert (code, out) == (2, "")
-    assert "FOREBAY_RABBITMQ_MANAGEMENT_URL" in err
-    assert err.count("\n") == 1
-    assert (await _cli("topology", "apply", FOREBAY_RABBITMQ_MANAGEMENT_URL="nonsense"))[0] == 2
+    done = await forebay("topology", "apply")
+    assert (done.code, done.out) == (2, "")
+    assert "FOREBAY_RABBITMQ_MANAGEMENT_URL" in done.err
+    assert done.err.count("\n") == 1
+    done = await forebay("topology", "apply", RABBITMQ_MANAGEMENT_URL="nonsense")
+    assert done.code == 2
 
 
 async def test_the_command_says_when_nobody_answers_and_exits_1():
-    code, _, err = await _cli(
-        "topology", "apply", FOREBAY_RABBITMQ_MANAGEMENT_URL="http://u:secret@127.0.0.1:1"
-    )
-    assert code == 1
-    assert "does not answer" in err
-    assert "secret" not in err
+    url = "http://u:secret@127.0.0.1:1"
+    done = await forebay("topology", "apply", RABBITMQ_MANAGEMENT_URL=url)
+    assert done.code == 1
+    assert "does not answer" in done.err
+    assert "secret" not in done.err
+
+
+async def test_the_command_waits_for_a_broker_that_comes_late(world: RabbitWorld):
+    await world.node.stop()
+    started = False
+    url = world.node.management_url
+    waiting = await begin("topology", "apply", "--wait", "120", RABBITMQ_MANAGEMENT_URL=url)
+    try:
+        assert waiting.stderr is not None
+        line = (await waiting.stderr.readline()).decode()
+        assert line.startswith("forebay: waiting: the management API at http://127.0.0.1:")
+        assert world.node.password not in line
+        await world.node.start()
+        started = True
+        done = await ended(waiting)
+        assert done.code == 0, done.err
+        assert "created" in done.out
+    finally:
+        if not started:
+            await world.node.start()
+    await world.management.delete("vhosts/forebay")
+
+
+async def test_the_command_says_for_what_it_waited_in_vain():
+    url = "http://u:secret@127.0.0.1:1"
+    done = await forebay("topology", "apply", "--wait", "1", RABBITMQ_MANAGEMENT_URL=url)
+    assert done.code == 1
+    last = done.err.splitlines()[-1]
+    assert last.startswith("forebay: waited 1 s in vain: the management API at http://127.0.0.1:1/")
+    assert "secret" not in done.err
 
 
 def test_every_kind_and_lane_has_its_queue():

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import socket
+from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
@@ -11,7 +12,8 @@ import aiohttp
 import pytest
 
 from forebay.local.mongodb import MongoServer
-from tests.ingress_process import IngressProcess, start
+from forebay.testing.polling import until
+from tests.ingress_process import NOBODY, IngressProcess, serving, start
 
 SEARCH = {"query": "hydro power forebay"}
 JSON = {"Content-Type": "application/json"}
@@ -50,13 +52,27 @@ async def test_a_port_in_use_is_one_sentence_and_exit_2() -> None:
     assert f"cannot listen on 127.0.0.1:{port}" in errors
 
 
-async def test_a_store_that_is_not_there_at_start_is_exit_1_without_its_password() -> None:
+async def test_a_store_that_is_not_there_at_start_is_waited_for_until_a_stop() -> None:
     url = "mongodb://user:hunter2@127.0.0.1:1/?replicaSet=x"
-    code, errors = await (
-        await start(MONGODB_URL=url, MONGODB_TIMEOUT_S="0.3", AMQP_URL="amqp://127.0.0.1:1/")
-    ).ended()
+    ingress = await start(MONGODB_URL=url, MONGODB_TIMEOUT_S="0.3", AMQP_URL=NOBODY)
+    errors = ""
+    while "store.retried" not in errors:
+        assert ingress.process.stderr is not None
+        errors += (await ingress.process.stderr.readline()).decode()
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", ingress.port)
+    ingress.ask_to_stop()
+    async with asyncio.timeout(10):
+        code, rest = await ingress.ended()
+    assert code == 0
+    assert "ServerSelectionTimeoutError" in errors
+    assert "hunter2" not in errors + rest
+
+
+async def test_a_store_that_will_never_do_is_one_sentence_and_exit_1(standalone_url: str) -> None:
+    code, errors = await (await start(MONGODB_URL=standalone_url, AMQP_URL=NOBODY)).ended()
     assert code == 1
-    assert "hunter2" not in errors
+    assert errors.splitlines()[-1].startswith("ingress: this MongoDB is a standalone server")
 
 
 async def test_five_hundred_at_once_are_all_accepted_with_the_broker_down(
@@ -173,3 +189,75 @@ async def test_sigterm_lets_the_waiting_go_and_exits_0(
     code, errors = await ingress.ended()
     assert code == 0, errors
     assert "process.stopped" in errors
+
+
+async def test_sigterm_under_load_costs_no_caller_anything_with_a_lame_duck_time(
+    session: aiohttp.ClientSession, mongodb_url: str, database: str
+) -> None:
+    settings = {"MONGODB_URL": mongodb_url, "MONGODB_DATABASE": database, "AMQP_URL": NOBODY}
+    async with serving(session, INGRESS_LAME_DUCK_S="6", **settings) as ingress:
+        answers = [0] * 20
+        clients = [asyncio.create_task(_send(ingress.url, answers, n)) for n in range(20)]
+        await until(_all_answered(answers, 3))
+        before = list(answers)
+        ingress.ask_to_stop()
+        asked = monotonic()
+        # Newcomers are served, and not kept. For longer than a second: uvicorn makes the headers
+        # of all answers anew each second.
+        noticed: float | None = None
+        while noticed is None or monotonic() - noticed < 1.5:
+            async with _client() as newcomer, newcomer.get(f"{ingress.url}/readyz") as answer:
+                closing = answer.headers.get("connection") == "close"
+                assert (answer.status, closing) in {(200, False), (503, True)}
+            assert closing or noticed is None, "once begun, it goes on"
+            noticed = noticed or (monotonic() if closing else None)
+        async with asyncio.timeout(20):
+            assert await asyncio.gather(*clients) == ["close"] * 20
+        assert sum(answers) > sum(before)
+        code, errors = await ingress.ended()
+    assert code == 0, errors
+    assert monotonic() - asked >= 6
+    assert "ingress.leaving" in errors
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", ingress.port)
+
+
+def _client() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
+
+
+async def _send(url: str, answers: list[int], n: int) -> str:
+    """Send on one connection until the server ends it by saying so; any other end raises."""
+    async with _client() as session:
+        while True:
+            async with session.post(f"{url}/v1/search", json=SEARCH) as answer:
+                assert answer.status == 202
+                answers[n] += 1
+                connection = answer.headers.get("connection")
+                if connection is not None:
+                    return connection
+
+
+def _all_answered(answers: list[int], times: int) -> Callable[[], Awaitable[bool]]:
+    async def answered() -> bool:
+        return min(answers) >= times
+
+    return answered
+
+
+async def test_a_second_signal_ends_the_lame_duck_time(
+    session: aiohttp.ClientSession, mongodb_url: str, database: str
+) -> None:
+    settings = {"MONGODB_URL": mongodb_url, "MONGODB_DATABASE": database, "AMQP_URL": NOBODY}
+    async with serving(session, INGRESS_LAME_DUCK_S="3600", **settings) as ingress:
+
+        async def leaving() -> bool:
+            async with session.get(f"{ingress.url}/readyz") as answer:
+                return answer.status == 503
+
+        ingress.ask_to_stop()
+        await until(leaving)
+        ingress.ask_to_stop()
+        async with asyncio.timeout(20):
+            code, errors = await ingress.ended()
+    assert code == 0, errors

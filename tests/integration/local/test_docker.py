@@ -83,8 +83,14 @@ async def test_a_container_takes_majority_writes(in_docker: Servers):
 async def test_rabbitmqctl_speaks_in_the_container_and_says_what_it_refuses(in_docker: Servers):
     assert in_docker.control is not None
     assert "forebay-admin" in await in_docker.control("list_users")
-    with pytest.raises(LocalStackError, match="rabbitmqctl delete_user failed"):
-        await in_docker.control("delete_user", "nobody")
+    with pytest.raises(LocalStackError, match="rabbitmqctl authenticate_user failed"):
+        await in_docker.control("authenticate_user", "nobody", "nothing")
+
+
+async def test_a_container_is_told_what_every_broker_of_ours_is_told(in_docker: Servers):
+    assert in_docker.control is not None
+    asked = "element(2, application:get_env(rabbit, vm_memory_high_watermark))."
+    assert (await in_docker.control("eval", asked)).strip() == '{absolute,"600MB"}'
 
 
 def test_of_a_daemon_on_this_machine_nothing_is_open_to_the_network(in_docker: Servers):

@@ -83,6 +83,15 @@ async def test_a_killed_node_comes_back_with_its_queues_ports_and_login(own_rabb
     assert queue["type"] == "quorum"
 
 
+async def test_a_node_is_told_what_every_broker_of_ours_is_told_but_fills_a_disk_further(
+    own_rabbitmq: RabbitMQNode,
+):
+    keys = "consumer_timeout, vm_memory_high_watermark, disk_free_limit"
+    asked = f"[element(2, application:get_env(rabbit, Key)) || Key <- [{keys}]]."
+    told = await own_rabbitmq.control("eval", asked)
+    assert told.strip() == '[1800000,{absolute,"600MB"},"64MB"]'
+
+
 async def test_a_stopped_node_is_gone_and_starts_again(own_rabbitmq: RabbitMQNode):
     before = own_rabbitmq.pid
     await own_rabbitmq.stop()

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
-from forebay.local.mongodb import find_mongod
-from forebay.local.ports import Ports
 from forebay.settings import MongoDriver, StoreSettings
 from forebay.store.mongo import MongoJobStore, open_store
 
@@ -51,28 +46,3 @@ async def raw(mongodb_url: str, database: str) -> AsyncIterator[Any]:
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(mongodb_url, tz_aware=True)
     async with client:
         yield client[database]
-
-
-@pytest.fixture(scope="session")
-async def standalone_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A mongod that is no replica set."""
-    folder = tmp_path_factory.mktemp("standalone")
-    port = Ports(lambda _: None).take("standalone")
-    url = f"mongodb://127.0.0.1:{port}/"
-    process = await _start_mongod(folder, port)
-    client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(url)
-    async with client:
-        await client.admin.command("ping")
-    yield url
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    await process.wait()
-
-
-async def _start_mongod(folder: Path, port: int) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        str(find_mongod()),
-        *("--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1"),
-        *("--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"),
-        stdout=asyncio.subprocess.DEVNULL,
-    )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from forebay.broker.management import TopologySettings
 from forebay.errors import ConfigurationError
 from forebay.jobs import JobKind
 from forebay.settings import (
@@ -13,11 +17,15 @@ from forebay.settings import (
     AttemptSettings,
     BrokerSettings,
     MongoDriver,
+    SettingsGroup,
     StoreSettings,
     WorkerSettings,
     load,
 )
+from forebay.store.initiation import InitiationSettings
+from llm_worker.settings import LlmSettings
 
+ROOT = Path(__file__).parents[3]
 URL = "amqp://user:hunter2@localhost/forebay"
 
 
@@ -57,6 +65,93 @@ def test_a_secret_can_be_a_file(env: pytest.MonkeyPatch, tmp_path: Path) -> None
     (tmp_path / "forebay_amqp_url").write_text(URL)
     env.setenv("FOREBAY_SECRETS_DIR", str(tmp_path))
     assert load(BrokerSettings).amqp_url.get_secret_value() == URL
+
+
+@pytest.mark.parametrize(
+    ("group", "name", "text", "field"),
+    [
+        (BrokerSettings, "forebay_amqp_url", URL, "amqp_url"),
+        (StoreSettings, "forebay_mongodb_url", "mongodb://u:p@host/?replicaSet=f", "mongodb_url"),
+        (TopologySettings, "forebay_topology_worker_password", "pw", "topology_worker_password"),
+        (InitiationSettings, "forebay_mongodb_app_password", "pw", "mongodb_app_password"),
+        (LlmSettings, "forebay_llm_openai_api_key", "sk-1", "openai_api_key"),
+    ],
+)
+def test_a_line_break_at_the_end_of_a_file_does_not_matter(
+    env: pytest.MonkeyPatch,
+    tmp_path: Path,
+    group: type[SettingsGroup],
+    name: str,
+    text: str,
+    field: str,
+) -> None:
+    needed = {"forebay_rabbitmq_management_url": "http://h:1", "forebay_mongodb_members": "h:1"}
+    for file, content in {**needed, name: text}.items():
+        (tmp_path / file).write_text(f"{content}\n")
+    env.setenv("FOREBAY_SECRETS_DIR", str(tmp_path))
+    assert getattr(load(group), field).get_secret_value() == text
+
+
+def test_the_environment_wins_over_a_file(env: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "forebay_amqp_url").write_text("amqp://file/")
+    env.setenv("FOREBAY_SECRETS_DIR", str(tmp_path))
+    env.setenv("FOREBAY_AMQP_URL", "amqp://environment/")
+    assert load(BrokerSettings).amqp_url.get_secret_value() == "amqp://environment/"
+
+
+def test_a_secrets_folder_as_kubernetes_mounts_it_is_read(
+    env: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = tmp_path / "..2026_11_22"
+    data.mkdir()
+    (data / "forebay_amqp_url").write_text(URL)
+    (tmp_path / "..data").symlink_to(data.name)
+    (tmp_path / "forebay_amqp_url").symlink_to("..data/forebay_amqp_url")
+    env.setenv("FOREBAY_SECRETS_DIR", str(tmp_path))
+    assert load(BrokerSettings).amqp_url.get_secret_value() == URL
+
+
+@pytest.mark.parametrize("name", ["gone", "file"])
+def test_a_secrets_folder_that_is_none_is_named(
+    env: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    env.setenv("FOREBAY_SECRETS_DIR", str(tmp_path / name))
+    with pytest.raises(ConfigurationError, match=rf"FOREBAY_SECRETS_DIR: {tmp_path}/{name} is not"):
+        load(BrokerSettings)
+
+
+def test_a_secret_that_is_not_text_is_named_without_its_bytes(
+    env: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "forebay_amqp_url").write_bytes(b"hunter2\xff")
+    env.setenv("FOREBAY_SECRETS_DIR", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="amqp_url") as wrong:
+        load(BrokerSettings)
+    assert str(tmp_path) in str(wrong.value)
+    assert "hunter2" not in str(wrong.value)
+
+
+def test_a_secret_that_may_not_be_read_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "forebay_amqp_url"
+    file.write_text(URL)
+    file.chmod(0)
+    for folder in (tmp_path, *tmp_path.parents):
+        folder.chmod(folder.stat().st_mode | 0o055)
+        if folder.name.startswith("pytest-of-"):
+            break
+    # Root may read everything, so the process is somebody else.
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"]
+    script = "from forebay.settings import *; load(BrokerSettings)"
+    done = subprocess.run(
+        [*(other if os.geteuid() == 0 else []), sys.executable, "-c", script],
+        env={"PYTHONPATH": str(ROOT / "services"), "FOREBAY_SECRETS_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = f"FOREBAY_SECRETS_DIR: {file} cannot be read (Permission denied)"
+    assert done.stderr.splitlines()[-1].endswith(said)
 
 
 def test_settings_are_frozen(env: pytest.MonkeyPatch) -> None:

@@ -11,19 +11,23 @@ import aiohttp
 import pytest
 
 from forebay.errors import ConfigurationError
+from forebay.jobs import Event
 from forebay.process import StopSignals
 from ingress.problems import Problem
 from ingress.protocol import MAX_HEAD_BYTES
-from ingress.server import build_server, listen
+from ingress.server import Stop, build_server, listen
 from ingress.settings import IngressSettings
 from tests.ingress_by_hand import SEARCH, World, until
 
 
 @asynccontextmanager
-async def served(world: World, signals: StopSignals, grace_s: float) -> AsyncIterator[str]:
-    settings = IngressSettings(port=0, grace_s=grace_s)
+async def served(
+    world: World, signals: StopSignals, grace_s: float, lame_duck_s: float = 0
+) -> AsyncIterator[str]:
+    settings = IngressSettings(port=0, grace_s=grace_s, lame_duck_s=lame_duck_s)
+    stop = Stop(signals, world.services.readiness.leave, world.services.waiting.release)
     with listen(settings) as listener:
-        server = build_server(world.app, settings, signals, world.services.waiting.release)
+        server = build_server(world.app, settings, stop)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         host, port = listener.getsockname()
         await until(lambda: server.started)
@@ -87,6 +91,68 @@ async def test_a_second_signal_does_not_wait_for_what_hangs(world: World) -> Non
         signals.ask()
     world.store.free.set()
     await asyncio.gather(hangs, return_exceptions=True)
+
+
+async def test_in_lame_duck_everybody_is_served_and_asked_to_let_go(world: World) -> None:
+    signals = StopSignals()
+    async with (
+        aiohttp.ClientSession() as session,
+        served(world, signals, 30, lame_duck_s=3600) as url,
+        connected(url) as (reader, writer),
+    ):
+        assert await closes(session, f"{url}/readyz") == (200, False)
+        writer.write(HEAD + b"\r\n")
+        assert b"connection: close" not in await reader.readuntil(b"ok\n")
+        signals.ask()
+        await until(lambda: world.services.readiness.leaving)
+        # On a connection that was open before, and on new ones.
+        writer.write(HEAD + b"\r\n")
+        assert b"connection: close" in await reader.read()
+        for _ in range(3):
+            assert await closes(session, f"{url}/readyz") == (503, True)
+            assert await closes(session, f"{url}/livez") == (200, True)
+            assert await post(session, url) == 202
+        async with session.get(f"{url}/readyz") as answer:
+            assert (await answer.json(content_type=None))["code"] == "stopping"
+
+
+async def closes(session: aiohttp.ClientSession, url: str) -> tuple[int, bool]:
+    """The status, and whether the answer ends the connection."""
+    async with session.get(url) as answer:
+        return answer.status, answer.headers.get("connection") == "close"
+
+
+async def test_what_is_under_way_when_lame_duck_begins_ends_its_connection(world: World) -> None:
+    signals = StopSignals()
+    world.store.free.clear()
+    async with aiohttp.ClientSession() as session, served(world, signals, 30, 3600) as url:
+        held = asyncio.create_task(session.post(f"{url}/v1/search", json=SEARCH))
+        await world.store.inserting.wait()
+        signals.ask()
+        await until(lambda: world.services.readiness.leaving)
+        world.store.free.set()
+        async with await held as answer:
+            assert (answer.status, answer.headers.get("connection")) == (202, "close")
+
+
+async def test_who_waits_goes_on_in_lame_duck_and_is_let_go_at_its_end(world: World) -> None:
+    signals = StopSignals()
+    done, open_ = await world.submit(), await world.submit()
+    async with aiohttp.ClientSession() as session, served(world, signals, 30, 3600) as url:
+
+        async def wait(job: str) -> str:
+            async with session.get(f"{url}/v1/jobs/{job}?wait=60") as answer:
+                return str((await answer.json())["state"])
+
+        waiting = [asyncio.create_task(wait(job["id"])) for job in (done, open_)]
+        await until(lambda: world.services.waiting.waiting == 2)
+        signals.ask()
+        await until(lambda: world.services.readiness.leaving)
+        await world.finish(done["id"], Event.SUCCEEDED, result="{}")
+        assert await waiting[0] == "succeeded"
+        assert not waiting[1].done()
+        signals.ask()
+        assert await waiting[1] == "queued"
 
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"

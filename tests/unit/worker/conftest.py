@@ -19,6 +19,7 @@ from forebay.process import Process
 from forebay.requests import SearchRequest
 from forebay.retry import RetryPolicy
 from forebay.store.memory import MemoryJobStore
+from forebay.store.patience import Preparation
 from forebay.testing.broker import FakeBroker, FakeConsumer
 from forebay.worker.call import LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
@@ -138,7 +139,7 @@ class Rig:
     async def working(self) -> AsyncIterator[asyncio.Task[None]]:
         """The worker runs inside; it is asked to stop at the end."""
         task = asyncio.create_task(
-            serve(self.process, self.store, self.consumer, self.pool(), self.grace_s)
+            serve(self.process, Preparation(self.store), self.consumer, self.pool(), self.grace_s)
         )
         try:
             yield task

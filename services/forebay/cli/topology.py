@@ -1,8 +1,7 @@
-"""`forebay ...`: the operators' verbs. Each calls one function and shows what it said."""
+"""`forebay topology ...`: what must be in RabbitMQ."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from collections import Counter
@@ -12,36 +11,20 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
-from forebay import __version__
 from forebay.broker.management import Change, Item, TopologySettings, declare, open_management
 from forebay.broker.topology import Topology, forebay_topology
-from forebay.errors import ConfigurationError, ForebayError
+from forebay.cli.patience import Wait, run_patiently
+from forebay.cli.tables import AsJson, wide
 from forebay.settings import load
 
-app = typer.Typer(
-    name="forebay", help="Forebay, for operators.", no_args_is_help=True, add_completion=False
-)
 topology_app = typer.Typer(
     help="What must be in RabbitMQ: vhost, exchanges, queues, policies, users.",
     no_args_is_help=True,
 )
-app.add_typer(topology_app, name="topology")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 _STYLES = {Change.CREATED: "green", Change.CHANGED: "yellow", Change.CONFLICT: "bold red"}
-
-
-@app.callback()
-def forebay() -> None:
-    """Forebay, for operators."""
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    Console().print(__version__)
 
 
 @topology_app.command("apply")
@@ -49,12 +32,14 @@ def apply(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say it, do not do it.")] = False,
     as_json: AsJson = False,
+    wait: Wait = 0,
 ) -> None:
     """Make RabbitMQ's topology what this version needs; safe to repeat.
 
     Reads FOREBAY_RABBITMQ_MANAGEMENT_URL and FOREBAY_TOPOLOGY_<ROLE>_PASSWORD.
     """
-    items = asyncio.run(_apply(load(TopologySettings), dry_run=dry_run))
+    settings = load(TopologySettings)
+    items = run_patiently(lambda: _apply(settings, dry_run=dry_run), wait)
     if as_json:
         sys.stdout.write(json.dumps([asdict(item) for item in items], indent=2) + "\n")
     else:
@@ -69,7 +54,7 @@ async def _apply(settings: TopologySettings, *, dry_run: bool) -> list[Item]:
 
 
 def _show_items(items: Sequence[Item], *, dry_run: bool) -> None:
-    table = Table("what", _wide("name"), "would be" if dry_run else "is now", _wide("detail"))
+    table = Table("what", wide("name"), "would be" if dry_run else "is now", wide("detail"))
     for item in items:
         style = _STYLES.get(item.change, "dim")
         table.add_row(item.what, item.name, f"[{style}]{item.change}[/{style}]", item.detail)
@@ -93,7 +78,7 @@ def show(*, as_json: AsJson = False) -> None:
 
 def _tables(topology: Topology) -> list[Table]:
     policies = Table(
-        _wide("policy"), _wide("for queues like"), _wide("definition"),
+        wide("policy"), wide("for queues like"), wide("definition"),
         title=f"vhost {topology.vhost}",
     )  # fmt: skip
     for policy in topology.policies:
@@ -107,28 +92,7 @@ def _tables(topology: Topology) -> list[Table]:
             if one.queue == queue.name
         ]
         queues.add_row(queue.name, queue.type, "\n".join(keys))
-    users = Table("user", _wide("may write"), _wide("may read"), "tags")
+    users = Table("user", wide("may write"), wide("may read"), "tags")
     for user in topology.users:
         users.add_row(user.name, user.write, user.read, " ".join(user.tags))
     return [policies, queues, users]
-
-
-def _wide(header: str) -> Column:
-    """A column that folds what does not fit: a name cut short is no name."""
-    return Column(header, overflow="fold")
-
-
-def main() -> None:
-    """Run a verb; a setting that is missing or wrong exits 2, any other trouble 1."""
-    try:
-        app()
-    except ConfigurationError as error:
-        sys.stderr.write(f"forebay: {error}\n")
-        sys.exit(2)
-    except ForebayError as error:
-        sys.stderr.write(f"forebay: {error}\n")
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()
