@@ -17,7 +17,7 @@ def start(process: str, **settings: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}
     env |= {"PYTHONPATH": str(ROOT / "services"), "FOREBAY_INGRESS_PORT": "0", **settings}
     command = [sys.executable, "-m", process]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=55, check=False)
 
 
 @pytest.mark.parametrize("process", PROCESSES)
