@@ -373,7 +373,7 @@ def test_the_operators_are_those_whose_schemas_are_checked() -> None:
 
 
 def test_the_try_out_asks_for_no_more_than_is_said() -> None:
-    said = re.search(r"at most (\d+) cores and (\d+) GB", text("docs/deploy.md"))
+    said = re.search(r"at most (\d+) cores? and (\d+) GB", text("docs/deploy.md"))
     assert said is not None
     cores = memory = 0.0
     for pod in pods(render(TRY_OUT)):
