@@ -42,6 +42,8 @@ ENV PATH=/opt/forebay/.venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 WORKDIR /opt/forebay
 STOPSIGNAL SIGTERM
+# Whoever names no process is told what there is.
+CMD ["forebay", "--help"]
 
 FROM base AS runtime
 COPY --from=packages /opt/forebay/.venv /opt/forebay/.venv

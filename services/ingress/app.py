@@ -57,7 +57,7 @@ async def main(process: Process) -> None:
     async with AsyncExitStack() as stack:
         # Bound, so that a taken port is said at once; nobody is let in before the store is there.
         listener = stack.enter_context(listen(settings))
-        store = await stack.enter_async_context(open_store(mongodb))
+        store = await stack.enter_async_context(open_store(mongodb, process.logger))
         if not await Preparation(store).run(process.signals.drain):
             process.logger.info(LogEvent.PROCESS_STOPPING)
             return

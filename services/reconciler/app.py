@@ -26,7 +26,7 @@ async def main(process: Process) -> None:
     """Run every loop until a stop signal. Each write is atomic, so nothing needs a drain."""
     settings = load(ReconcilerSettings)
     async with (
-        open_store(load(StoreSettings)) as store,
+        open_store(load(StoreSettings), process.logger) as store,
         RabbitPublisher(
             load(BrokerSettings), process.name, process.metrics, process.logger
         ) as publisher,

@@ -18,7 +18,7 @@ import typer.main
 import yaml
 from pydantic import ValidationError
 
-from forebay.cli import app
+from forebay.cli.verbs import app
 from forebay.cluster.secrets import SECRETS
 from forebay.jobs import JobKind
 from forebay.requests import CrawlRequest, LlmRequest, SearchRequest
@@ -94,7 +94,7 @@ def test_the_pages_have_commands_to_check() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_is_there(page: str) -> None:
     paths = re.findall(r"(?<![\w/.-])((?:deploy|docs|tests|loadtest|scripts)/[\w./-]+)", text(page))
-    missing = [path for path in paths if not exists(path) and not path.startswith(OURS)]
+    missing = [path for path in paths if not exists(path) and "/ours" not in path]
     assert missing == []
 
 
@@ -136,7 +136,8 @@ def test_a_name_that_is_not_there_would_be_seen() -> None:
 def test_commands_work_in_the_namespace_of_the_manifests() -> None:
     for command in of_program("kubectl"):
         namespace = command.option("-n", "--namespace")
-        assert namespace in {None, "forebay"}, command
+        # `my-app` stands for a caller's.
+        assert namespace in {None, "forebay", "my-app"}, command
         if namespace is None:
             assert {"apply", "create", "delete", "label", "run", "kubectl"} & set(
                 command.words[:2]
@@ -169,7 +170,7 @@ def check_overlay_of_the_reader(objects: list[Object]) -> None:
     scaled = by_name["ScaledObject", "llm-worker"]
     concurrency = int(settings["FOREBAY_LLM_CONCURRENCY"])
     quota = int(scaled["metadata"]["annotations"]["forebay.dev/provider-quota"])
-    assert (scaled["spec"]["maxReplicaCount"] + 1) * concurrency <= quota
+    assert 2 * scaled["spec"]["maxReplicaCount"] * concurrency <= quota
     worker = by_name["Deployment", "llm-worker"]["spec"]["template"]["spec"]["containers"][0]
     assert worker["image"].startswith("registry.example.com/forebay:")
 
@@ -302,9 +303,9 @@ def setting_names() -> set[str]:
 def test_every_setting_is_one(page: str) -> None:
     named = set(re.findall(r"\bFOREBAY_[A-Z0-9_]+\b", text(page)))
     every = setting_names() | {f"FOREBAY_{kind.upper()}" for kind in JobKind}
-    assert {one for one in named if not one.endswith("_")} - every - {
-        "FOREBAY_SECRETS_DIR"
-    } == set()
+    # What compose.yaml asks for is no setting of a process.
+    every |= {"FOREBAY_SECRETS_DIR", *re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text())}
+    assert {one for one in named if not one.endswith("_")} <= every
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -333,8 +334,7 @@ def test_composition_has_the_services_and_profiles() -> None:
     said = text("docs/deploy.md").partition("## Docker Compose")[2].partition("\n## ")[0]
     assert set(re.findall(r"--scale (\w+)=", said)) <= set(composed["services"])
     for profile in profiles:
-        assert f"`{profile}`" in said
-    assert "The profile `observability`" in said
+        assert f"--profile {profile} " in said
 
 
 def test_images_and_jobs_are_of_this_version() -> None:

@@ -22,6 +22,7 @@ from forebay.cluster.secrets import SECRETS, Made, fill
 secrets_app = typer.Typer(help="Secrets as files, for compose.", no_args_is_help=True)
 k8s_app = typer.Typer(help="What Kubernetes needs.", no_args_is_help=True)
 
+_NAMESPACE = "forebay"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
@@ -35,8 +36,8 @@ def _mode(text: str) -> int:
     return mode
 
 
-def _namespace(text: str) -> str:
-    if not _NAME.fullmatch(text):
+def _namespace(text: str | None) -> str | None:
+    if text is not None and not _NAME.fullmatch(text):
         raise typer.BadParameter("lower case letters, digits and `-`, at most 63")
     return text
 
@@ -60,8 +61,13 @@ def init(
 def init_secrets(
     *,
     namespace: Annotated[
-        str, typer.Option(callback=_namespace, help="Where the Secrets belong.")
-    ] = "forebay",
+        str | None,
+        typer.Option(
+            callback=_namespace,
+            help="Where the Secrets and the servers are.",
+            show_default=f"{_NAMESPACE}; with --apply the pod's own",
+        ),
+    ] = None,
     apply: Annotated[
         bool, typer.Option("--apply", help="Make those that are missing; works in a pod.")
     ] = False,
@@ -73,15 +79,17 @@ def init_secrets(
     and what is made fits it.
     """
     if not apply:
-        sys.stdout.write(fresh_manifests(namespace))
+        sys.stdout.write(fresh_manifests(namespace or _NAMESPACE))
         return
     account = Account.of_pod()
+    _show(run_patiently(lambda: fill_cluster(account, namespace), wait))
 
-    async def attempt() -> Mapping[str, Made]:
-        async with open_cluster(account, namespace) as cluster:
-            return await fill(cluster)
 
-    _show(run_patiently(attempt, wait))
+async def fill_cluster(account: Account, namespace: str | None) -> Mapping[str, Made]:
+    """`fill` a namespace, the account's own when none is said; raises what both raise."""
+    where = namespace or account.namespace()
+    async with open_cluster(account, where) as cluster:
+        return await fill(cluster, where)
 
 
 def _show(made: Mapping[str, Made]) -> None:

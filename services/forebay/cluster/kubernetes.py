@@ -30,7 +30,7 @@ _PASSING = frozenset({httpx.codes.CONFLICT, httpx.codes.TOO_MANY_REQUESTS})
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Where the API is and the folder with `token` and `ca.crt`."""
+    """Where the API is and the folder with `token`, `ca.crt` and `namespace`."""
 
     url: str
     folder: Path
@@ -46,6 +46,17 @@ class Account:
                 f"{folder}/token must be there; elsewhere pipe into `kubectl create -f -`"
             )
         return cls(f"https://{f'[{host}]' if ':' in host else host}:{port}", folder)
+
+    def namespace(self) -> str:
+        """The pod's own namespace; raises `ConfigurationError` when it is not told."""
+        file = self.folder / "namespace"
+        try:
+            name = file.read_text().strip()
+        except OSError as error:
+            raise ConfigurationError(f"{file} cannot be read, say --namespace: {error}") from error
+        if not name:
+            raise ConfigurationError(f"{file} is empty, say --namespace")
+        return name
 
 
 @asynccontextmanager

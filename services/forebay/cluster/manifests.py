@@ -32,7 +32,7 @@ def as_object(namespace: str, secret: Secret, texts: Texts) -> dict[str, Any]:
 
 def fresh_manifests(namespace: str) -> str:
     """Every secret with new words, as one YAML text."""
-    words = fresh_words()
+    words = fresh_words(namespace)
     documents = [_as_yaml(as_object(namespace, secret, secret.texts(words))) for secret in SECRETS]
     return _HEAD + "".join(f"---\n{document}" for document in documents)
 

@@ -1,11 +1,12 @@
 """The secrets of a deployment as values: which there are, what is in them, how they fit together.
 
 Theory of operation. A `Secret` is a name and texts under keys. The texts are patterns over a few
-random *words*: the worker's broker password is a word, and stands in the worker's AMQP URL as well
-as among what `forebay topology apply` reads. So a pattern works both ways: with the words it makes
-a text, and from a text that is there already it gives the words back. That is how a run that died
-half-way is completed, and how a secret that was deleted is made again to fit the others, without a
-place where all words are kept beside the secrets themselves.
+*words*: the worker's broker password is a word, and stands in the worker's AMQP URL as well as
+among what `forebay topology apply` reads. All words are random but `domain`, which is told. A
+pattern works both ways: with the words it makes a text, and from a text that is there already it
+gives the words back. That is how a run that died half-way is completed, and how a secret that was
+deleted is made again to fit the others, without a place where all words are kept beside the secrets
+themselves.
 
 Secrets are made one at a time in the order of `SECRETS`, and whoever finds that somebody was faster
 reads everything again (`fill`). So of two runs at once the faster one decides each word.
@@ -32,6 +33,8 @@ BROKER, STORE = "rabbitmq", "mongodb"
 """Host names of the servers, in the cluster as in compose; each member of the store knows all."""
 BROKER_ADMIN = "forebay-admin"
 
+_OUTSIDE = f"{BROKER}{{domain}}"
+"""The broker as another namespace calls it: there the plain name means nobody, or somebody else."""
 _VHOST = forebay_topology().vhost
 _USERS = {user.role: user.name for user in forebay_topology().users}
 _MONGODB_URL = (
@@ -107,7 +110,7 @@ SECRETS = (
     Secret(
         "forebay-monitor",
         "The broker's figures, for KEDA and people.",
-        {"host": f"http://{_USERS['monitor']}:{{monitor}}@{BROKER}:15672/{_VHOST}"},
+        {"host": f"http://{_USERS['monitor']}:{{monitor}}@{_OUTSIDE}:15672/{_VHOST}"},
     ),
 )
 """Every secret of a deployment, in the order in which they are made."""
@@ -124,14 +127,18 @@ def _key() -> str:
 
 
 _MAKERS: Mapping[str, Callable[[], str]] = {"mongodb_key": _key}
-_SHAPES = {"mongodb_key": r"[A-Za-z0-9+/=\s]+"}
+_SHAPES = {"mongodb_key": r"[A-Za-z0-9+/=\s]+", "domain": r"(?:\.[a-z0-9.-]+)?"}
 _SHAPE = r"[^\s/@:?#]+"
 
 
-def fresh_words() -> dict[str, str]:
-    """A new word for every place."""
+def fresh_words(namespace: str = "") -> dict[str, str]:
+    """A new word for every place.
+
+    `namespace` is where the servers are, empty for compose, which has no namespaces.
+    """
     names = sorted(frozenset[str]().union(*(secret.words() for secret in SECRETS)))
-    return {name: _MAKERS.get(name, _password)() for name in names}
+    told = {"domain": f".{namespace}.svc" if namespace else ""}
+    return {name: _MAKERS.get(name, _password)() for name in names} | told
 
 
 def found_words(secret: Secret, texts: Texts) -> dict[str, set[str]]:
@@ -172,9 +179,10 @@ class Made(StrEnum):
     UNCHANGED = "unchanged"
 
 
-async def fill(shelf: Shelf) -> dict[str, Made]:
+async def fill(shelf: Shelf, namespace: str = "") -> dict[str, Made]:
     """Make the secrets that are missing, to fit those that are there; never change one.
 
+    `namespace` is as in `fresh_words`.
     Raises `ClusterError` when those that are there do not tell what a missing one needs, and then
     makes nothing more.
     """
@@ -184,7 +192,7 @@ async def fill(shelf: Shelf) -> dict[str, Made]:
         there = {secret.name: await shelf.read(secret.name) for secret in SECRETS}
         missing = [secret for secret in SECRETS if there[secret.name] is None]
         kept = {name: texts for name, texts in there.items() if texts is not None}
-        words = _words_for(missing, kept)
+        words = _words_for(missing, kept, namespace)
         for secret in missing:
             if not await shelf.create(secret, secret.texts(words)):
                 break  # somebody was faster, with words of his own: read again
@@ -197,8 +205,8 @@ async def fill(shelf: Shelf) -> dict[str, Made]:
     raise ClusterUnavailable("the secrets changed all the time while they were made")
 
 
-def _words_for(missing: list[Secret], there: Mapping[str, Texts]) -> dict[str, str]:
-    words = fresh_words()
+def _words_for(missing: list[Secret], there: Mapping[str, Texts], namespace: str) -> dict[str, str]:
+    words = fresh_words(namespace)
     kept = [secret for secret in SECRETS if secret.name in there]
     for word in sorted(frozenset[str]().union(*(secret.words() for secret in missing))):
         holders = [secret for secret in kept if word in secret.words()]

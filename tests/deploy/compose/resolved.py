@@ -21,17 +21,16 @@ def clean_environment(**settings: str) -> dict[str, str]:
 
 
 @cache
-def resolved() -> str:
-    """The whole file, all profiles, as JSON."""
+def resolved(settings: frozenset[tuple[str, str]] = frozenset()) -> str:
+    """The whole file, all profiles, as JSON; with these variables where compose is run."""
     command = [str(COMPOSE), "--profile", "*", "config", "--format", "json"]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env=clean_environment()
-    )
+    env = clean_environment(**dict(settings))
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=env)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 
 
-def compose() -> dict[str, Any]:
+def compose(**settings: str) -> dict[str, Any]:
     """A fresh copy of it."""
-    found: dict[str, Any] = json.loads(resolved())
+    found: dict[str, Any] = json.loads(resolved(frozenset(settings.items())))
     return found

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tests.deploy.manifests.known_settings import is_known, is_secret
+from tests.deploy.manifests.known_settings import is_known, is_secret, known
 
 Compose = Mapping[str, Any]
 Rule = Callable[[Compose], list[str]]
@@ -174,6 +174,28 @@ def shared_secrets(compose: Compose) -> list[str]:
     ]
 
 
+def _reader(variable: str) -> str:
+    """The process that alone reads a setting; `forebay` when it is for all of them."""
+    return known()[variable][0].__module__.partition(".")[0] if variable in known() else ""
+
+
+def anothers_settings(compose: Compose) -> list[str]:
+    """A worker's own settings, its provider keys among them, where that worker does not run."""
+    return [
+        f"{name}: {variable}"
+        for name, service in _services(compose)
+        for variable in _env(service)
+        if _reader(variable) in KINDS and _reader(variable) != name
+    ]
+
+
+def uneven_setting(compose: Compose) -> list[str]:
+    """A setting for all processes that only some are told, or that they are told differently."""
+    told = {name: _env(compose["services"][name]) for name in PROCESSES}
+    shared = {one for env in told.values() for one in env if _reader(one) == "forebay"}
+    return [one for one in sorted(shared) if len({env.get(one) for env in told.values()}) != 1]
+
+
 RULES: tuple[Rule, ...] = (
     floating_image,
     unknown_setting,
@@ -185,4 +207,6 @@ RULES: tuple[Rule, ...] = (
     starts_too_early,
     password_inside,
     shared_secrets,
+    anothers_settings,
+    uneven_setting,
 )

@@ -13,6 +13,7 @@ import pytest
 
 from tests.deploy.compose import rules
 from tests.deploy.compose.resolved import ROOT, compose
+from tests.deploy.manifests.known_settings import is_secret, known
 
 CONF = (ROOT / "deploy" / "rabbitmq" / "rabbitmq.conf").read_text()
 MB, MIB = 1_000_000, 1_048_576
@@ -96,6 +97,23 @@ BREACHES = [
         rules.shared_secrets,
         _set("ingress", "volumes", value=[{"source": "ingress-secrets", "target": "/s"}]),
     ),
+    (
+        rules.anothers_settings,
+        _set("reconciler", "environment", "FOREBAY_LLM_OPENAI_API_KEY", value="simulated"),
+    ),
+    (
+        rules.anothers_settings,
+        _set("crawler_worker", "environment", "FOREBAY_SEARCH_BRAVE_API_KEY", value="simulated"),
+    ),
+    (
+        rules.anothers_settings,
+        _set("load", "environment", "FOREBAY_CRAWLER_FIRECRAWL_API_KEY", value="simulated"),
+    ),
+    (rules.uneven_setting, _drop("ingress", "environment", "FOREBAY_CRAWLER_ALLOW_HOSTS")),
+    (
+        rules.uneven_setting,
+        _set("reconciler", "environment", "FOREBAY_LOG_LEVEL", value="debug"),
+    ),
 ]
 
 
@@ -112,13 +130,56 @@ def test_every_rule_is_shown_a_breach() -> None:
     assert {rule for rule, _ in BREACHES} == set(rules.RULES)
 
 
+def _provider_keys() -> dict[str, str]:
+    """Every provider key there is, each with a worker that it is for."""
+    return {
+        name: worker
+        for worker, kind in rules.KINDS.items()
+        for name in known()
+        if name.startswith(f"FOREBAY_{kind}_") and is_secret(name)
+    }
+
+
+def test_a_real_key_reaches_the_worker_that_it_is_for_and_nobody_else(tmp_path: Path) -> None:
+    """Nor a simulator: a folder of one's own takes the place of all simulated addresses."""
+    owners = _provider_keys()
+    assert set(owners.values()) == set(rules.KINDS)
+    files = {worker: f"{kind.lower()}.env" for worker, kind in rules.KINDS.items()}
+    (tmp_path / "all.env").touch()
+    for worker, file in files.items():
+        keys = [f"{name}=key-of-{worker}" for name, owner in owners.items() if owner == worker]
+        (tmp_path / file).write_text("\n".join(keys))
+    services = compose(FOREBAY_ENV=str(tmp_path))["services"]
+    for worker in files:
+        readers = {one for one in services if f"key-of-{worker}" in str(services[one])}
+        assert readers == {worker}
+        assert "http://providers" not in str(services[worker]["environment"])
+
+
+@pytest.mark.parametrize("ours", [".env", "ours/"])
+def test_files_with_keys_are_not_put_into_the_repository(ours: str) -> None:
+    """`ours` is what docs/deploy.md calls a reader's own folder."""
+    assert ours in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def _of_workers() -> dict[str, str]:
+    """The variables of all three workers; none has two values."""
+    services = compose()["services"]
+    found: dict[str, str] = {}
+    for name in rules.KINDS:
+        env = services[name]["environment"]
+        assert {key: found[key] for key in env.keys() & found.keys()}.items() <= env.items()
+        found |= env
+    return found
+
+
 def _env_file(path: str) -> dict[str, str]:
     return dict(re.findall(r"^(FOREBAY_\w+)=(.*)$", (ROOT / path).read_text(), re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", ["base/forebay.env", "overlays/local/simulated.env"])
 def test_it_says_the_same_as_the_manifests(path: str) -> None:
-    ours = compose()["services"]["llm_worker"]["environment"]
+    ours = _of_workers()
     theirs = _env_file(f"deploy/k8s/{path}")
     shared = theirs.keys() & ours.keys()
     assert len(shared) > 8
@@ -145,7 +206,7 @@ def test_the_broker_blocks_publishers_before_its_container_is_full() -> None:
 
 
 def test_the_broker_waits_longer_for_an_acknowledgement_than_any_call_takes() -> None:
-    env = compose()["services"]["llm_worker"]["environment"]
+    env = _of_workers()
     longest = max(float(env[f"FOREBAY_{kind}_GRACE_S"]) for kind in rules.KINDS.values())
     assert int(_conf("consumer_timeout")) > 2 * longest * 1000
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tests.deploy.manifests.known_settings import known
 from tests.deploy.manifests.made_secrets import made_secrets
-from tests.deploy.manifests.network import End, Flow, ends
+from tests.deploy.manifests.network import End, Flow, ends, stranger
 from tests.deploy.manifests.objects import (
     Container,
     containers,
@@ -22,22 +22,39 @@ from tests.deploy.manifests.rendering import Object, Render
 from tests.deploy.manifests.rules.clusters import clusters, made_pods
 
 _IN_URL = re.compile(r"(?:://|@|,|^)([a-z0-9.-]+):(\d+)(?=[/,?]|$)")
+KEDA = stranger("keda")
+"""Its operator runs in a namespace of its own, and asks for names from there."""
 OPERATOR_PORTS = {
     "RabbitmqCluster": {"amqp": 5672, "management": 15672, "prometheus": 15692},
     "MongoDBCommunity": {"mongodb": 27017},
 }
 
 
+class UnknownHostError(LookupError):
+    """Somebody is told a host that the name server does not know where it asks."""
+
+
 def needed(render: Render) -> list[Flow]:
-    """Every connection inside the cluster that a setting or a secret of a process names."""
-    found = {}
+    """Every connection that a setting or a secret names; raises `UnknownHostError`.
+
+    All that is rendered here speaks to servers in the cluster, the providers' public APIs aside,
+    whose URLs name no port.
+    """
+    flows = [_flow(render, source, host, port) for source, host, port in _calls(render)]
+    return list({str(flow): flow for flow in flows}.values())
+
+
+def _calls(render: Render) -> Iterator[tuple[End, str, int]]:
+    """Who is told which host and port."""
     sources_ = ends(render)
     for one in containers(render):
         for host, port in sorted(_told(render, one) | _given(one)):
-            flow = _flow(render, sources_[one.pod.component], host, port)
-            if flow is not None:
-                found[str(flow)] = flow
-    return list(found.values())
+            yield sources_[one.pod.component], host, port
+    for one in render.of_kind("TriggerAuthentication"):
+        for wanted in one["spec"].get("secretTargetRef", []):
+            text = made_secrets().get(wanted["name"], {}).get(wanted["key"], "")
+            for host, port in sorted(_addresses(text)):
+                yield KEDA, host, port
 
 
 def _told(render: Render, one: Container) -> set[tuple[str, int]]:
@@ -67,16 +84,40 @@ def _addresses(text: str) -> set[tuple[str, int]]:
     return {(host, int(port)) for host, port in _IN_URL.findall(text)}
 
 
-def _flow(render: Render, source: End, host: str, port: int) -> Flow | None:
-    """The connection to whoever has that name in the cluster; None for a name outside of it."""
-    name = host.rpartition(".")[2]  # a member is called `mongodb-0.mongodb`
+def _flow(render: Render, source: End, host: str, port: int) -> Flow:
+    """The connection to whoever has that name where the source asks for it."""
     for service in render.of_kind("Service"):
-        if service["metadata"]["name"] == name:
+        name, namespace = service["metadata"]["name"], service["metadata"].get("namespace", "")
+        if host in _names(name, namespace, _members(render, name), source.namespace):
             return _to_service(render, source, service, port)
     for target in operated(render):
-        if target.name == name:
+        members = _members(render, target.name)
+        if host in _names(target.name, target.namespace, members, source.namespace):
             return Flow(source, target, port)
-    return None
+    raise UnknownHostError(f"{source.name} is told {host}:{port}: nobody in {render.name}")
+
+
+def _names(service: str, namespace: str, members: list[str], asked_in: str) -> set[str]:
+    """What a Service and its members are called; the short names only in their own namespace."""
+    short = {service, *(f"{member}.{service}" for member in members)}
+    ends_ = (f".{namespace}", f".{namespace}.svc", f".{namespace}.svc.cluster.local")
+    long = {f"{name}{end}" for name in short for end in ends_}
+    return long | short if asked_in == namespace else long
+
+
+def _members(render: Render, service: str) -> list[str]:
+    """The pods that have a name of their own behind a Service."""
+    sets = [
+        (one["metadata"]["name"], one["spec"].get("replicas", 1))
+        for one in render.of_kind("StatefulSet")
+        if one["spec"].get("serviceName") == service
+    ]
+    sets += [
+        (one["metadata"]["name"], one["spec"].get("members", 1))
+        for one in render.of_kind("MongoDBCommunity")
+        if _service(one) == service
+    ]
+    return [f"{name}-{number}" for name, count in sets for number in range(count)]
 
 
 def _to_service(render: Render, source: End, service: Object, port: int) -> Flow | None:
@@ -92,8 +133,12 @@ def _to_service(render: Render, source: End, service: Object, port: int) -> Flow
 def operated(render: Render) -> Iterator[End]:
     """The pods that operators make, by the name under which they are reached."""
     for one in clusters(render):
-        stateful = one["spec"].get("statefulSet", {}).get("spec", {})
-        name = stateful.get("serviceName") or one["metadata"]["name"]
         namespace = one["metadata"].get("namespace", "")
         labels = made_pods(one)
-        yield End(name, "10.244.2.9", labels, namespace, {}, OPERATOR_PORTS[one["kind"]])
+        yield End(_service(one), "10.244.2.9", labels, namespace, {}, OPERATOR_PORTS[one["kind"]])
+
+
+def _service(cluster: Object) -> str:
+    stateful = cluster["spec"].get("statefulSet", {}).get("spec", {})
+    name: str = stateful.get("serviceName") or cluster["metadata"]["name"]
+    return name

@@ -6,11 +6,14 @@ from functools import cache
 
 from forebay.cluster.secrets import SECRETS, fresh_words
 
+NAMESPACE = "forebay"
+"""Where everything is rendered to."""
+
 
 @cache
 def made_secrets() -> dict[str, dict[str, str]]:
     """Every Secret with its keys and fresh values."""
-    words = fresh_words()
+    words = fresh_words(NAMESPACE)
     return {secret.name: secret.texts(words) for secret in SECRETS}
 
 

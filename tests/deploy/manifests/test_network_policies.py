@@ -63,7 +63,7 @@ def test_every_connection_that_settings_and_secrets_name_is_allowed(name: str) -
     flows = needed(where)
     shut = [str(flow) for flow in flows if not allowed(policies(where), flow)]
     assert not shut
-    assert len(flows) >= (16 if name == TRY_OUT else 11)
+    assert len(flows) >= (16 if name == TRY_OUT else 12)
 
 
 def test_the_connections_that_are_found_are_those_of_the_try_out() -> None:
@@ -80,11 +80,13 @@ def test_the_connections_that_are_found_are_those_of_the_try_out() -> None:
 @pytest.mark.parametrize("name", BOTH)
 def test_every_pod_that_looks_names_up_reaches_the_name_server(name: str) -> None:
     where = render(name)
-    names = stranger("kube-system")
-    for component in [*PROCESSES, "prepare"]:
-        assert passes(where, part(where, component), names, 53, "UDP"), component
-        assert passes(where, part(where, component), names, 53), component
-        assert not passes(where, part(where, component), names, 443), component
+    for names in (stranger("kube-system"), outside("169.254.20.10")):  # the latter on the node
+        for component in [*PROCESSES, "prepare"]:
+            source = part(where, component)
+            assert passes(where, source, names, 53, "UDP"), (component, names.name)
+            assert passes(where, source, names, 53), (component, names.name)
+            for port in (80, 443):
+                assert not passes(where, source, names, port), (component, names.name)
 
 
 @pytest.mark.parametrize("name", BOTH)

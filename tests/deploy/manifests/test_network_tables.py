@@ -33,7 +33,7 @@ PORTS = (
     22, 53, 80, 443, 4369, 5671, 5672, 6443, 8080, 9080, 9081, 9090, 10250, 15672, 15692, 25672,
     27016, 27017, 27018, 35672, 35682, 65535,
 )  # fmt: skip
-PUBLIC, PRIVATE = "1.1.1.1", "10.96.0.1"
+PUBLIC, PRIVATE, NAME_CACHE = "1.1.1.1", "10.96.0.1", "169.254.20.10"
 OTHERS = (
     stranger("kube-system"),
     stranger("keda"),
@@ -43,10 +43,11 @@ OTHERS = (
     stranger("shop", **{"forebay.dev/may-scrape": "true"}),
     outside(PUBLIC),
     outside(PRIVATE),
+    outside(NAME_CACHE),
 )
 WORKERS = ("search-worker", "crawler-worker", "llm-worker")
 PROCESSES = ("ingress", "reconciler", *WORKERS)
-DNS = {"kube-system:53"}
+DNS = {"kube-system:53", f"{NAME_CACHE}:53"}
 SERVERS = {"mongodb:27017", "rabbitmq:5672"}
 API = {443, 6443}
 

@@ -6,20 +6,40 @@ import pytest
 
 from tests.deploy.manifests.planted.every import MISTAKES
 from tests.deploy.manifests.planted.mistake import Mistake
-from tests.deploy.manifests.rendering import planned, render
+from tests.deploy.manifests.rendering import (
+    MANIFESTS,
+    Render,
+    is_component,
+    kustomizations,
+    listed,
+    overlay_for,
+    planned,
+    render,
+)
 from tests.deploy.manifests.rules.every import Rule, rules
 from tests.deploy.manifests.workbench import changed
 
 pytestmark = pytest.mark.timeout(300)  # the first test pays for kubectl and all imports
 
-COMPLETE = [name for name in planned() if name == "k8s" or "k8s/overlays/" in name]
+COMPLETE = [name for name in planned() if Render(name, ()).complete]
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.__name__)
 @pytest.mark.parametrize("name", COMPLETE)
 def test_it_keeps_the_rule(name: str, rule: Rule) -> None:
-    assert render(name).complete
     assert rule(render(name)) == []
+
+
+def test_every_component_is_judged_in_the_overlay_that_lists_it_or_by_itself_onto_one() -> None:
+    components = [name for name, one in kustomizations().items() if is_component(one)]
+    judged = {
+        name
+        for name in components
+        if name in listed(MANIFESTS, overlay_for(name))
+        or f"{name} onto {overlay_for(name)}" in COMPLETE
+    }
+    assert judged == set(components)
+    assert any(" onto " in name for name in COMPLETE)
 
 
 @pytest.mark.parametrize(

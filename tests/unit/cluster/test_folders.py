@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from forebay.cli import app
+from forebay.cli.verbs import app
 from forebay.cluster.folders import Folders
 from forebay.cluster.secrets import SECRETS, Made, fill
 from forebay.errors import ClusterError
@@ -89,6 +89,8 @@ async def test_the_command_makes_them_once_and_completes_what_is_missing(tmp_pat
     assert {path.split("/")[0] for path in made} == {secret.name for secret in SECRETS}
     assert {mode(root / path) for path in made} == {0o400}
     assert not any(text.strip() in done.out for text in made.values())
+    # Compose has no namespaces.
+    assert made["forebay-monitor/host"].endswith("@rabbitmq:15672/forebay")
     for path in (root / "forebay-worker").iterdir():
         path.unlink()
     done = await forebay("secrets", "init", str(root), "--mode", "0444")

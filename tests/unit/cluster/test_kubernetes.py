@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from forebay.cli.cluster import fill_cluster
 from forebay.cluster.kubernetes import Account, Cluster, open_cluster
 from forebay.cluster.secrets import SECRETS, Made, fill
 from forebay.errors import ClusterError, ClusterUnavailable, ConfigurationError
@@ -158,3 +159,22 @@ async def test_what_a_pod_is_told_is_where_the_api_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"ca\.crt cannot be used"):
         async with open_cluster(account, "x"):
             pass
+
+
+async def test_the_secrets_are_made_in_the_namespace_of_the_pod_unless_another_is_said(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, "shop") as api:
+        assert api.account is not None
+        namespace = api.account.folder / "namespace"
+        with pytest.raises(ConfigurationError, match="say --namespace"):
+            await fill_cluster(api.account, None)
+        namespace.write_text("\n")
+        with pytest.raises(ConfigurationError, match="say --namespace"):
+            await fill_cluster(api.account, None)
+        namespace.write_text("shop\n")
+        await fill_cluster(api.account, None)
+        assert api.secrets["forebay-worker"]["metadata"]["namespace"] == "shop"
+        assert "@rabbitmq.shop.svc:" in api.texts("forebay-monitor")["host"]
+        namespace.write_text("elsewhere\n")
+        assert set((await fill_cluster(api.account, "shop")).values()) == {Made.UNCHANGED}

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from forebay.cli import app
+from forebay.cli.verbs import app
 from forebay.cluster.manifests import fresh_manifests
 from forebay.cluster.secrets import SECRETS
 from tests.command import forebay
@@ -22,8 +22,16 @@ async def test_the_command_prints_every_secret_as_yaml() -> None:
         assert one["metadata"]["namespace"] == "elsewhere"
         assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "forebay"
         assert set(one["stringData"]) == set(secret.patterns)
-    rabbitmq = next(one for one in objects if one["metadata"]["name"] == "rabbitmq")
-    assert rabbitmq["stringData"]["default_user.conf"].startswith("default_user = forebay-admin\n")
+    texts = {one["metadata"]["name"]: one["stringData"] for one in objects}
+    assert texts["rabbitmq"]["default_user.conf"].startswith("default_user = forebay-admin\n")
+    assert texts["forebay-monitor"]["host"].endswith("@rabbitmq.elsewhere.svc:15672/forebay")
+
+
+async def test_without_a_namespace_they_are_for_ours() -> None:
+    done = await forebay("k8s", "init-secrets")
+    objects = list(yaml.safe_load_all(done.out))
+    assert {one["metadata"]["namespace"] for one in objects} == {"forebay"}
+    assert objects[-1]["stringData"]["host"].endswith("@rabbitmq.forebay.svc:15672/forebay")
 
 
 def test_the_values_are_new_at_every_call_and_the_text_says_so() -> None:

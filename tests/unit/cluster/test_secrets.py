@@ -91,7 +91,7 @@ async def test_the_secrets_are_those_that_the_manifests_mount() -> None:
 
 
 async def test_the_texts_say_where_the_servers_are() -> None:
-    pw = dict.fromkeys(fresh_words(), "PW")
+    pw = dict.fromkeys(fresh_words(), "PW") | {"domain": ""}
     texts = {secret.name: secret.texts(pw) for secret in SECRETS}
     assert texts["forebay-worker"] == {
         "forebay_amqp_url": "amqp://forebay-worker:PW@rabbitmq:5672/forebay",
@@ -102,6 +102,33 @@ async def test_the_texts_say_where_the_servers_are() -> None:
     assert texts["forebay-monitor"] == {"host": "http://forebay-monitor:PW@rabbitmq:15672/forebay"}
     management = texts["forebay-prepare"]["forebay_rabbitmq_management_url"]
     assert management == "http://forebay-admin:PW@rabbitmq:15672"
+
+
+async def test_who_asks_from_another_namespace_is_told_ours() -> None:
+    shelf = Memory()
+    await fill(shelf, "shop")
+    monitor = urlsplit(shelf.there["forebay-monitor"]["host"])
+    assert (monitor.hostname, monitor.port, monitor.path) == (
+        "rabbitmq.shop.svc",
+        15672,
+        "/forebay",
+    )
+    assert_they_fit(shelf.there)
+    others = [text for name in NAMES[:-1] for text in shelf.there[name].values()]
+    assert not [text for text in others if "shop" in text]
+
+
+@pytest.mark.parametrize(
+    "host", ["rabbitmq", "rabbitmq.shop.svc", "rabbitmq.old.svc", "rabbitmq.shop.svc.cluster.local"]
+)
+async def test_a_monitors_secret_tells_its_password_whatever_the_namespace(host: str) -> None:
+    whole = await full()
+    whole["forebay-monitor"] = {"host": f"http://forebay-monitor:hunter2@{host}:15672/forebay"}
+    del whole["forebay-prepare"]
+    shelf = Memory(whole)
+    await fill(shelf, "shop")
+    assert shelf.there["forebay-prepare"]["forebay_topology_monitor_password"] == "hunter2"
+    assert shelf.there["forebay-monitor"] == whole["forebay-monitor"]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +161,8 @@ async def test_what_is_made_at_once_fits_and_is_new_each_time() -> None:
 
 
 async def test_the_words_need_no_quoting_and_are_long() -> None:
-    words = fresh_words()
+    words = fresh_words("shop")
+    assert words.pop("domain") == ".shop.svc"
     assert len(set(words.values())) == len(words)
     key = words.pop("mongodb_key")
     # What mongod takes: 6 to 1024 characters of base64.

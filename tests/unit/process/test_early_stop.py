@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from forebay.cli import ENDED_BY_SIGTERM
+
 ROOT = Path(__file__).parents[3]
 PROCESSES = ["ingress", "search_worker", "crawler_worker", "llm_worker", "reconciler"]
 SLOW = "import sys; print('importing', flush=True); sys.stdin.read()\n"
@@ -45,3 +47,30 @@ def test_nothing_that_costs_is_imported_before_the_signals_are_handled(process: 
     assert not {"pydantic", "structlog", "asyncio", "aiohttp", f"{process}.app"} & set(
         ended.stdout.split()
     )
+
+
+@pytest.mark.parametrize(
+    "entry", [["-m", "forebay.cli"], ["-c", "from forebay.cli import main; main()"]]
+)
+def test_a_stop_during_the_imports_of_a_verb_ends_it_at_once_as_later(
+    tmp_path: Path, entry: list[str]
+) -> None:
+    # In the place of the library, and found before it.
+    (tmp_path / "typer.py").write_text(SLOW)
+    command = [sys.executable, *entry, "version"]
+    with subprocess.Popen(
+        command, env=environment(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == ENDED_BY_SIGTERM == 143
+
+
+def test_nothing_that_costs_is_imported_before_a_verb_handles_its_signal() -> None:
+    look = "import forebay.cli, sys; print(*sorted(sys.modules))"
+    ended = subprocess.run(
+        [sys.executable, "-c", look], env=environment(), capture_output=True, text=True, check=True
+    )
+    costs = {"typer", "rich", "pydantic", "httpx", "asyncio", "forebay.cli.verbs"}
+    assert not costs & set(ended.stdout.split())

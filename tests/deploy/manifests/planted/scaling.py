@@ -96,19 +96,28 @@ MISTAKES = (
     Mistake(
         scaling.stays_within_the_providers_quota,
         in_spec("ScaledObject", "llm-worker", lambda spec: spec.update(maxReplicaCount=5)),
-        "120 calls",
+        "200 calls",
         SERIOUS,
     ),
     Mistake(
         scaling.stays_within_the_providers_quota,
         in_spec("ScaledObject", "llm-worker", lambda spec: spec.pop("maxReplicaCount")),
-        "2020 calls",
+        "4000 calls",
         SERIOUS,
     ),
     Mistake(
         scaling.stays_within_the_providers_quota,
         lambda bench: bench.settings().update(FOREBAY_LLM_CONCURRENCY="21"),
-        "105 calls",
+        "168 calls",
+        SERIOUS,
+    ),
+    Mistake(
+        # All replicas and one more: not a whole generation that ends.
+        scaling.stays_within_the_providers_quota,
+        lambda bench: bench.get("ScaledObject", "llm-worker")["metadata"]["annotations"].update(
+            {scaling.QUOTA: "100"}
+        ),
+        "160 calls",
         SERIOUS,
     ),
     Mistake(

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tests.deploy.manifests.planted.mistake import Mistake, in_container, in_pod, in_secured, volume
+from tests.deploy.manifests.planted.mistake import (
+    SERIOUS,
+    Mistake,
+    in_container,
+    in_pod,
+    in_secured,
+    in_spec,
+    volume,
+)
+from tests.deploy.manifests.rendering import Object
 from tests.deploy.manifests.rules import security
 from tests.deploy.manifests.workbench import Workbench
 
@@ -24,6 +33,14 @@ def secret(bench: Workbench) -> None:
     """A Secret with a password in a manifest."""
     bench.add({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "rabbitmq"},
                "data": {"erlang-cookie": "c2VjcmV0"}})  # fmt: skip
+
+
+def agent_rule(bench: Workbench, resource: str) -> Object:
+    """What MongoDB's agents may do with one resource."""
+    rules = bench.get("Role", "mongodb-kubernetes-appdb")["rules"]
+    found: Object
+    (found,) = (one for one in rules if one["resources"] == [resource])
+    return found
 
 
 MISTAKES = (
@@ -132,6 +149,31 @@ MISTAKES = (
         security.reads_only_the_secrets_that_it_makes,
         lambda bench: bench.get("Role", "init-secrets")["rules"][1]["resourceNames"].append("tls"),
         "tls",
+    ),
+    Mistake(
+        security.touches_only_its_own_set,
+        lambda bench: agent_rule(bench, "secrets").pop("resourceNames"),
+        "'all'",
+        SERIOUS,
+    ),
+    Mistake(
+        security.touches_only_its_own_set,
+        lambda bench: agent_rule(bench, "secrets")["resourceNames"].append("mongodb"),
+        "'mongodb'",
+        SERIOUS,
+    ),
+    Mistake(
+        security.touches_only_its_own_set,
+        lambda bench: agent_rule(bench, "pods").pop("resourceNames"),
+        "of pods",
+        SERIOUS,
+    ),
+    Mistake(
+        # The fourth member could not say how far it is, and would never be ready.
+        security.touches_only_its_own_set,
+        in_spec("MongoDBCommunity", "mongodb", lambda spec: spec.update(members=5)),
+        "mongodb-4",
+        SERIOUS,
     ),
     Mistake(
         security.says_what_it_needs,

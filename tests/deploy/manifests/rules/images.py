@@ -8,7 +8,7 @@ from typing import Any
 
 import typer.main
 
-from forebay.cli import app
+from forebay.cli.verbs import app
 from tests.deploy.manifests.objects import Container, containers
 from tests.deploy.manifests.rendering import ROOT, Render
 

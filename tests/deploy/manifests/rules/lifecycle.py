@@ -110,8 +110,8 @@ def _sleep_s(one: Container) -> float:
 def replaces_pods_carefully(render: Render) -> list[str]:
     """Of the ingress nothing is missing meanwhile; of a worker nothing is there twice.
 
-    A worker that ends finishes its calls. With a surge there would be three generations of calls
-    at the provider at once.
+    A worker that ends finishes its calls beside its successor, and the quota has room for that
+    much. A surge would come on top of it.
     """
     said = []
     for pod in long_lived(render):

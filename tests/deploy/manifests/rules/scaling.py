@@ -84,7 +84,11 @@ def asks_for_no_replica_for_what_it_holds(render: Render) -> list[str]:
 
 
 def stays_within_the_providers_quota(render: Render) -> list[str]:
-    """All replicas and one that still ends call at most as often at once as the provider bears."""
+    """All replicas, twice, call at most as often at once as the provider bears.
+
+    A Deployment does not count pods that end. In a rollout every old one may still finish its calls
+    when every new one has begun.
+    """
     said = []
     for one in render.of_kind("ScaledObject"):
         quota = one["metadata"].get("annotations", {}).get(QUOTA)
@@ -93,7 +97,7 @@ def stays_within_the_providers_quota(render: Render) -> list[str]:
             said.append(f"{label(one)}: does not say {QUOTA}")
             continue
         most = int(one["spec"].get("maxReplicaCount", 100))
-        calls = (most + 1) * settings.concurrency
+        calls = 2 * most * settings.concurrency
         if calls > int(quota):
             said.append(f"{label(one)}: up to {calls} calls in flight, the provider bears {quota}")
         said += [f"{label(one)}: {why}" for why in _bounds(one["spec"], most)]

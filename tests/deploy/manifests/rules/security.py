@@ -21,7 +21,7 @@ OUR_USER = 10001
 MAY: Mapping[str, Mapping[str, set[str]]] = {
     "init-secrets": {"secrets": {"get", "create"}},
     # What MongoDB's operator gives its members' agents where it runs them itself: they read how
-    # their set is made up, and say in their own pod how far they are.
+    # their set is made up, say in their own pod how far they are, and end it for a new version.
     "mongodb-kubernetes-appdb": {"secrets": {"get"}, "pods": {"get", "patch", "delete"}},
 }
 """Which accounts may speak to the Kubernetes API, and the least that each of them needs."""
@@ -147,6 +147,23 @@ def reads_only_the_secrets_that_it_makes(render: Render) -> list[str]:
         if role["metadata"]["name"] not in OPERATORS
         for rule in role["rules"]
         if "get" in rule["verbs"] and (names := set(rule.get("resourceNames", ["all"]))) != made
+    ]
+
+
+def touches_only_its_own_set(render: Render) -> list[str]:
+    """An operator's pods have rights on the Secret and the pods of their set, by name."""
+    named: dict[str, set[str]] = {"secrets": set(), "pods": set()}
+    for one in render.of_kind("MongoDBCommunity"):
+        name = one["metadata"]["name"]
+        named["secrets"].add(f"{name}-config")
+        named["pods"] |= {f"{name}-{number}" for number in range(one["spec"]["members"])}
+    return [
+        f"{label(role)}: may touch {sorted(names)} of {resource} and not just {sorted(own)}"
+        for role in render.of_kind("Role")
+        if role["metadata"]["name"] in OPERATORS
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        if (names := set(rule.get("resourceNames", ["all"]))) != (own := named.get(resource, set()))
     ]
 
 
