@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yaml
 from pymongo import AsyncMongoClient, WriteConcern
 
 from forebay.local.errors import LocalStackError
@@ -15,6 +16,7 @@ from forebay.local.packages import ensure_rabbitmq
 from forebay.local.ports import Ports
 from forebay.local.rabbitmq import RabbitMQNode
 
+OPERATED = Path(__file__).parents[3] / "deploy/k8s/components/rabbitmq-operator/rabbitmq.yaml"
 _QUIET = Ports(lambda _: None)
 
 
@@ -90,6 +92,29 @@ async def test_a_node_is_told_what_every_broker_of_ours_is_told_but_fills_a_disk
     asked = f"[element(2, application:get_env(rabbit, Key)) || Key <- [{keys}]]."
     told = await own_rabbitmq.control("eval", asked)
     assert told.strip() == '[1800000,{absolute,"600MB"},"64MB"]'
+    bound = await own_rabbitmq.control("eval", "application:get_env(ra, wal_max_size_bytes).")
+    assert bound.strip() == "{ok,67108864}"
+
+
+async def test_a_broker_knows_every_line_that_the_operators_nodes_are_told(
+    own_rabbitmq: RabbitMQNode, tmp_path: Path
+):
+    version = (await own_rabbitmq.control("eval", "rabbit:base_product_version().")).strip('"\n')
+    if tuple(int(part) for part in version.split(".")[:2]) < (3, 13):
+        pytest.skip(f"RabbitMQ {version} cannot grow its queues")
+    cluster = yaml.safe_load(OPERATED.read_text(encoding="utf-8"))
+    (tmp_path / "told.conf").write_text(cluster["spec"]["rabbitmq"]["additionalConfig"])
+    keys = ("enabled", "target_group_size", "interval")
+    named = ", ".join(f"quorum_membership_reconciliation_{key}" for key in keys)
+    understood = await own_rabbitmq.control(
+        "eval",
+        'Schema = filename:join([code:priv_dir(rabbit), "schema", "rabbit.schema"]),'
+        f' Conf = cuttlefish_conf:file("{tmp_path}/told.conf"),'
+        " Env = cuttlefish_generator:map(cuttlefish_schema:files([Schema]), Conf),"
+        " Rabbit = proplists:get_value(rabbit, Env),"
+        f" [proplists:get_value(Key, Rabbit) || Key <- [{named}]].",
+    )
+    assert understood.strip() == "[true,3,60000]"
 
 
 async def test_a_stopped_node_is_gone_and_starts_again(own_rabbitmq: RabbitMQNode):
