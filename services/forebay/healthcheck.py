@@ -1,8 +1,8 @@
 """`python -m forebay.healthcheck http://127.0.0.1:9090/readyz`: a question, answered by exit code.
 
 For containers that have no `curl`: exit 0 when the answer is 2xx, else 1 with one line that says
-why. It may run every few seconds in every container, so it speaks over a bare socket: importing an
-HTTP library takes longer than starting the interpreter does.
+why; a wrong command line is exit 2. It may run every few seconds in every container, so it speaks
+over a bare socket: importing an HTTP library takes longer than starting the interpreter does.
 """
 
 from __future__ import annotations
@@ -75,23 +75,31 @@ def _left(deadline: float) -> float:
 
 def main(arguments: list[str]) -> int:
     """The exit code of a command line."""
+    timeout = str(TIMEOUT_S)
     match arguments:
+        case ["-h" | "--help"]:
+            sys.stdout.write(f"{USAGE}\n")
+            return 0
         case [url]:
-            timeout = str(TIMEOUT_S)
+            pass
         case [url, "--timeout", timeout] | ["--timeout", timeout, url]:
             pass
         case _:
-            sys.stderr.write(f"{USAGE}\n")
-            return 1
+            return _misused("one URL is needed")
     try:
+        _parts(url)
         timeout_s = float(timeout)
-    except ValueError:
-        sys.stderr.write(f"{USAGE}\n")
-        return 1
+    except ValueError as error:
+        return _misused(str(error))
     why_not = check(url, timeout_s)
     if why_not is not None:
         sys.stderr.write(f"{url}: {why_not}\n")
     return 0 if why_not is None else 1
+
+
+def _misused(why: str) -> int:
+    sys.stderr.write(f"{USAGE}\n{why}\n")
+    return 2
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def _log_retries(logger: Logger) -> stamina.instrumentation.RetryHook:
     def hook(details: stamina.instrumentation.RetryDetails) -> None:
         logger.warning(
             LogEvent.STORE_RETRIED,
-            operation=details.name,
+            operation=details.name.rpartition(".")[2].lstrip("_"),
             attempt=details.retry_num,
             wait_s=round(details.wait_for, 3),
             error=str(details.caused_by),

@@ -143,10 +143,7 @@ class _Api:
                 f"{type(error).__name__} {error}"
             ) from error
         if response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
-            raise BrokerError(
-                f"the management API refused us ({response.status_code}); the user in "
-                "FOREBAY_RABBITMQ_MANAGEMENT_URL must be an administrator"
-            )
+            raise BrokerError(_refusal(response))
         if response.is_server_error:
             # While a node starts its API answers before what is behind it does.
             said = _said(response)
@@ -256,6 +253,20 @@ class _Declaration:
     async def _declare_permission(self, user: User) -> Item:
         wanted = {"configure": user.configure, "write": user.write, "read": user.read}
         return await self._settle("permission", ("permissions", self._vhost, user.name), wanted)
+
+
+def _refusal(response: httpx.Response) -> str:
+    # It answers 401 also to users that it knows: "Not administrator user"; else "Login failed".
+    known = "user" in response.text.lower()
+    if response.status_code == httpx.codes.UNAUTHORIZED and not known:
+        return (
+            "the management API does not know this user or password (401); see "
+            "FOREBAY_RABBITMQ_MANAGEMENT_URL"
+        )
+    return (
+        "the user in FOREBAY_RABBITMQ_MANAGEMENT_URL must be an administrator; the management API "
+        f"refused it ({response.status_code})"
+    )
 
 
 def _said(response: httpx.Response) -> str:

@@ -24,11 +24,14 @@ import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from forebay.errors import ConfigurationError, StoreUnavailable
 from forebay.settings import MongoDriver, StoreSettings
 from forebay.store.documents import UNENCODABLE, Document, unstorable
+from forebay.store.presence import Presence
+from forebay.store.trouble import Trouble, is_away
+from forebay.telemetry.logging import Logger
 
 Collection = AsyncCollection[Document]
 Client = AsyncMongoClient[Document]
@@ -41,6 +44,8 @@ _TOO_LARGE = frozenset({10334, 17419, 17420})
 class Connection:
     """A client, its database, the time limit of a call in seconds, and a turn for each connection.
 
+    `trouble` puts the client's errors into words, `presence` hears how every call ended.
+
     Nobody waits inside the driver's pool: on Python 3.11 a waiter there that is canceled can leave
     the pool's lock taken for ever, after which every call of the process hangs. Seen with 200 calls
     over 50 connections, some of them canceled; a turn taken here first is also twice as fast.
@@ -50,6 +55,8 @@ class Connection:
     database: AsyncDatabase[Document]
     timeout_s: float
     turns: asyncio.Semaphore
+    trouble: Trouble
+    presence: Presence
 
     def collection(self, name: str) -> Collection:
         """One collection."""
@@ -78,7 +85,16 @@ class Connection:
         except (PyMongoError, TimeoutError) as reason:
             if isinstance(reason, OperationFailure) and reason.code in _TOO_LARGE:
                 raise unstorable(reason) from reason
-            raise StoreUnavailable(f"MongoDB: {_name(reason)}") from reason
+            why = self.trouble.say(reason, self.client)
+            if is_away(reason):
+                self.presence.lost(began, why)
+            raise StoreUnavailable(why) from reason
+        except StoreUnavailable as away:
+            # It answered, and said that it cannot be used.
+            self.presence.lost(began, str(away))
+            raise
+        else:
+            self.presence.found(began)
         finally:
             self.turns.release()
 
@@ -99,8 +115,13 @@ class Connection:
             await closing
 
 
-def connect(settings: StoreSettings) -> Connection:
-    """A connection as the settings say; nothing is sent yet. Raises `ConfigurationError`."""
+def connect(settings: StoreSettings, logger: Logger | None = None) -> Connection:
+    """A connection as the settings say; nothing is sent yet. Raises `ConfigurationError`.
+
+    With a logger it says when the store is lost and found.
+    """
+    url = settings.mongodb_url.get_secret_value()
+    trouble = Trouble(url, settings.mongodb_database)
     options: dict[str, Any] = {
         "w": "majority",
         "journal": True,
@@ -116,10 +137,11 @@ def connect(settings: StoreSettings) -> Connection:
         "connectTimeoutMS": _ms(settings.mongodb_timeout_s),
         "timeoutMS": _ms(settings.mongodb_timeout_s),
         "appName": "forebay",
+        "event_listeners": [trouble.listener],
     }
     make = _motor_client if settings.mongodb_driver is MongoDriver.MOTOR else _pymongo_client
     try:
-        client = make(settings.mongodb_url.get_secret_value(), options)
+        client = make(url, options)
     except (PyMongoError, ValueError) as reason:
         # The driver's message may repeat the URL, and the URL holds the password.
         raise ConfigurationError(
@@ -127,7 +149,8 @@ def connect(settings: StoreSettings) -> Connection:
         ) from None
     turns = asyncio.Semaphore(settings.mongodb_pool_size)
     database = client[settings.mongodb_database]
-    return Connection(client, database, settings.mongodb_timeout_s, turns)
+    presence = Presence(trouble.hosts, logger)
+    return Connection(client, database, settings.mongodb_timeout_s, turns, trouble, presence)
 
 
 def _pymongo_client(url: str, options: dict[str, Any]) -> Client:
@@ -144,15 +167,6 @@ def _motor_client(url: str, options: dict[str, Any]) -> Client:
             "FOREBAY_MONGODB_DRIVER is motor, and motor is not installed; install forebay[motor]"
         ) from None
     return cast("Client", AsyncIOMotorClient(url, **options))
-
-
-def _name(reason: Exception) -> str:
-    """The kind of failure, without the server's text: that may repeat what was written."""
-    details = getattr(reason, "details", None)
-    code = details.get("codeName") if isinstance(details, dict) else None
-    if isinstance(reason, BulkWriteError):
-        code = "write concern" if reason.details.get("writeConcernErrors") else code
-    return f"{type(reason).__name__} ({code})" if code else type(reason).__name__
 
 
 def _ms(seconds: float) -> int:

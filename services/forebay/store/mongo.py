@@ -40,6 +40,7 @@ from forebay.store.fitness import prove_durable, prove_fit
 from forebay.store.indexes import ACTIVE, JOBS, RESULTS, models
 from forebay.store.refusals import refusal
 from forebay.store.results import INLINE_BYTES, LargeResults
+from forebay.telemetry.logging import Logger
 
 _DUPLICATE = 11000
 _CLAIM_TRIES = 3
@@ -53,9 +54,14 @@ _WITHOUT_TEXT = {"input": 0, "result": 0}
 
 
 @asynccontextmanager
-async def open_store(settings: StoreSettings) -> AsyncIterator[MongoJobStore]:
-    """The store as the settings say, closed at the end. Nothing is sent before the first call."""
-    connection = connect(settings)
+async def open_store(
+    settings: StoreSettings, logger: Logger | None = None
+) -> AsyncIterator[MongoJobStore]:
+    """The store as the settings say, closed at the end. Nothing is sent before the first call.
+
+    With a logger it says when the store is lost and found.
+    """
+    connection = connect(settings, logger)
     try:
         yield MongoJobStore(connection)
     finally:
@@ -83,8 +89,8 @@ class MongoJobStore:
         """See `JobStore.ping`."""
         async with self._connection.calling():
             hello = await self._connection.client.admin.command("hello")
-        if not hello.get("isWritablePrimary"):
-            raise StoreUnavailable("MongoDB has no primary now")
+            if not hello.get("isWritablePrimary"):
+                raise StoreUnavailable("MongoDB has no primary now")
 
     async def insert(self, jobs: Sequence[Job]) -> Sequence[InsertResult]:
         """See `JobStore.insert`."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import stamina
 
@@ -10,16 +13,41 @@ from forebay.errors import StoreUnavailable
 from forebay.store import JobStore
 from forebay.tasks import end
 
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 
-def patient(wait_max_s: float = 5.0) -> stamina.BoundAsyncRetryingCaller:
-    """A caller that repeats a store operation until the store answers; a cancellation ends it.
+
+class Patient:
+    """Repeats a store operation until the store answers; a cancellation ends it.
 
     Every write of the store is safe to repeat, so an unknown answer is simply asked again.
     """
-    caller = stamina.AsyncRetryingCaller(
-        attempts=None, timeout=None, wait_initial=0.1, wait_max=wait_max_s
-    )
-    return caller.on(StoreUnavailable)
+
+    def __init__(self, wait_max_s: float) -> None:
+        self._retrying = stamina.retry(
+            on=StoreUnavailable, attempts=None, timeout=None, wait_initial=0.1, wait_max=wait_max_s
+        )
+
+    async def __call__(
+        self,
+        operation: Callable[Given, Awaitable[Answer]],
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Answer:
+        """The operation's answer, whenever it comes."""
+
+        # The library's own caller does the same, and leaves the operation's name out of its logs.
+        @self._retrying
+        @wraps(operation)
+        async def ask(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+            return await operation(*args, **kwargs)
+
+        return await ask(*args, **kwargs)
+
+
+def patient(wait_max_s: float = 5.0) -> Patient:
+    """A caller whose pauses grow to `wait_max_s` seconds and a little more."""
+    return Patient(wait_max_s)
 
 
 class Preparation:

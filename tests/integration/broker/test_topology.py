@@ -191,6 +191,23 @@ async def test_the_command_applies_and_says_so(world: RabbitWorld):
     await world.management.delete("vhosts/forebay")
 
 
+async def test_a_login_that_is_not_known_is_told_from_one_with_too_few_rights(world: RabbitWorld):
+    user, password = f"m-{world.vhost}", "too-few-pw"
+    base = world.node.management_url.partition("://")[2].rpartition("@")[2]
+    for tags, tried, said in (
+        ("monitoring", password, "the user in FOREBAY_RABBITMQ_MANAGEMENT_URL must be an admin"),
+        ("", password, "the user in FOREBAY_RABBITMQ_MANAGEMENT_URL must be an administrator"),
+        ("administrator", "wrong-pw", "the management API does not know this user or password"),
+    ):
+        await world.management.put(f"users/{user}", json={"password": password, "tags": tags})
+        url = f"http://{user}:{tried}@{base}"
+        done = await forebay("topology", "apply", RABBITMQ_MANAGEMENT_URL=url)
+        assert done.code == 1
+        assert done.err.startswith(f"forebay: {said}")
+        assert "-pw" not in done.err
+    await world.management.delete(f"users/{user}")
+
+
 async def test_the_command_names_a_missing_setting_and_exits_2():
     done = await forebay("topology", "apply")
     assert (done.code, done.out) == (2, "")

@@ -56,7 +56,7 @@ async def test_a_store_that_is_not_there_at_start_is_waited_for_until_a_stop() -
     url = "mongodb://user:hunter2@127.0.0.1:1/?replicaSet=x"
     ingress = await start(MONGODB_URL=url, MONGODB_TIMEOUT_S="0.3", AMQP_URL=NOBODY)
     errors = ""
-    while "store.retried" not in errors:
+    while errors.count("store.retried") < 2:
         assert ingress.process.stderr is not None
         errors += (await ingress.process.stderr.readline()).decode()
     with pytest.raises(ConnectionRefusedError):
@@ -65,7 +65,12 @@ async def test_a_store_that_is_not_there_at_start_is_waited_for_until_a_stop() -
     async with asyncio.timeout(10):
         code, rest = await ingress.ended()
     assert code == 0
-    assert "ServerSelectionTimeoutError" in errors
+    lines = [json.loads(line) for line in errors.splitlines()]
+    nobody = "MongoDB at 127.0.0.1:1: nobody listens there (ServerSelectionTimeoutError)"
+    (lost,) = [line for line in lines if line["event"] == "store.lost"]
+    assert (lost["hosts"], lost["reason"]) == ("127.0.0.1:1", nobody)
+    retried = [line for line in lines if line["event"] == "store.retried"]
+    assert [(line["operation"], line["error"]) for line in retried] == [("prepare", nobody)] * 2
     assert "hunter2" not in errors + rest
 
 

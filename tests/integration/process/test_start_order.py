@@ -85,7 +85,7 @@ async def test_a_store_that_starts_last_is_waited_for_by_all(
         ),
     ):
         for url in (worker, reconciler):
-            await until_ready(session, url, says="the store does not take work yet: MongoDB: ")
+            await until_ready(session, url, says="the store does not take work yet: MongoDB at ")
             assert await asked(session, f"{url}/livez") == (200, "ok")
             assert (await asked(session, f"{url}/readyz"))[0] == 503
         assert await asked(session, f"{ingress.url}/livez") == (0, "")

@@ -122,6 +122,29 @@ async def test_rights_that_are_other_ones_now_are_changed(locked: Locked) -> Non
         await store.prepare()
 
 
+@pytest.mark.parametrize(
+    ("login", "why"),
+    [
+        ("forebay:s3cr", "it does not let the user 'forebay' in: the user, the password or auth"),
+        ("", "it wants a user and a password, and FOREBAY_MONGODB_URL has none (OperationFailure"),
+        ("other:s3cr", "the user 'other' may not do this; it needs readWrite on forebay (Operat"),
+    ],
+)
+async def test_a_login_that_will_not_do_is_said_without_the_password(
+    locked: Locked, driver: str, login: str, why: str
+) -> None:
+    await initiate(locked.settings())
+    admin: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(locked.url("admin:admin-pw"))
+    async with admin:
+        await admin.admin.command({"createUser": "other", "pwd": "s3cr", "roles": []})
+    url = locked.url(login) if login else locked.url().replace("forebay:app-pw@", "")
+    async with open_store(settings_for(url, driver)) as store:
+        with pytest.raises(StoreUnavailable) as refused:
+            await store.get("default", "job_1")
+    assert str(refused.value).startswith(f"MongoDB at 127.0.0.1:{locked.port}: {why}")
+    assert "s3cr" not in str(refused.value)
+
+
 async def test_a_user_without_a_password_is_not_made_and_that_is_said(locked: Locked) -> None:
     told = locked.told
     del told["MONGODB_ADMIN_PASSWORD"]
@@ -196,11 +219,12 @@ async def test_nobody_there_is_said_when_the_time_is_over() -> None:
     told = {"MONGODB_URL": "mongodb://u:hunter2@127.0.0.1:1/", "MONGODB_TIMEOUT_S": "0.2"}
     done = await forebay("store", "apply", **told)
     assert done.code == 1
-    assert done.err == "forebay: MongoDB: ServerSelectionTimeoutError\n"
+    nobody = "MongoDB at 127.0.0.1:1: nobody listens there (ServerSelectionTimeoutError)"
+    assert done.err == f"forebay: {nobody}\n"
     done = await forebay("store", "apply", "--wait", "1", **told)
     assert done.code == 1
     last = done.err.splitlines()[-1]
-    assert last == "forebay: waited 1 s in vain: MongoDB: ServerSelectionTimeoutError"
+    assert last == f"forebay: waited 1 s in vain: {nobody}"
 
 
 async def test_sigterm_ends_the_waiting() -> None:

@@ -12,6 +12,7 @@ from forebay.local.mongodb import MongoServer
 from forebay.store import Inserted
 from forebay.store.group_commit import GroupCommit
 from forebay.store.mongo import MongoJobStore, open_store
+from tests.broker_world import Log
 from tests.contract.store.jobs import a_job
 from tests.integration.store.conftest import settings_for
 
@@ -132,3 +133,82 @@ async def test_an_unknown_answer_can_be_repeated_after_a_kill(
     await until_it_answers(store)
     assert await store.insert(jobs) == [Inserted()] * len(jobs)
     assert await store.finished([job.id for job in jobs]) == frozenset()
+
+
+async def test_it_is_said_once_that_the_store_is_lost_and_once_that_it_is_found(
+    own_mongodb: MongoServer, driver: str
+) -> None:
+    log = Log()
+    async with open_store(settings_for(own_mongodb.url, driver), log.logger) as store:
+        await asyncio.gather(*(store.ping() for _ in range(20)))
+        assert log.lines == []
+        await own_mongodb.kill()
+        for _ in range(2):
+            asked = (store.get("default", f"job_{n}") for n in range(50))
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            assert {type(answer) for answer in answers} == {StoreUnavailable}
+        assert [event["event"] for event in log.lines] == ["store.lost"]
+        await own_mongodb.start()
+        await until_it_answers(store)
+        await asyncio.gather(*(store.ping() for _ in range(20)))
+    assert [event["event"] for event in log.lines] == ["store.lost", "store.found"]
+    hosts = own_mongodb.url.partition("://")[2].partition("/")[0]
+    assert {event["hosts"] for event in log.lines} == {hosts}
+    assert log.lines[0]["reason"].startswith(f"MongoDB at {hosts}: ")
+
+
+async def test_calls_that_take_too_long_are_no_loss_of_the_store(
+    own_mongodb: MongoServer, driver: str
+) -> None:
+    log = Log()
+    async with open_store(settings_for(own_mongodb.url, driver), log.logger) as store:
+        await store.ping()
+        own_mongodb.freeze()
+        try:
+            with pytest.raises(StoreUnavailable, match=r"no answer in time \(NetworkTimeout\)"):
+                await store.ping()
+        finally:
+            own_mongodb.thaw()
+        await until_it_answers(store)
+    assert log.lines == []
+
+
+@pytest.mark.parametrize("more", ["", "&directConnection=true"])
+async def test_a_wrong_name_of_the_replica_set_is_said_with_the_right_one(
+    own_mongodb: MongoServer, driver: str, more: str
+) -> None:
+    url = own_mongodb.url.replace("replicaSet=forebay", f"replicaSet=rs0{more}")
+    async with open_store(settings_for(url, driver, mongodb_timeout_s=1)) as store:
+        with pytest.raises(
+            StoreUnavailable,
+            match="its replica set is 'forebay', and replicaSet in FOREBAY_MONGODB_URL says 'rs0'",
+        ):
+            await store.ping()
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ("127.0.0.1:9", "nobody listens there"),
+        ("store.invalid:27017", "the name is not known"),
+        ("u:hunter2@127.0.0.1:9", "nobody listens there"),
+    ],
+)
+async def test_a_server_that_cannot_be_reached_is_named_and_the_reason_is_said(
+    driver: str, where: str, why: str
+) -> None:
+    url = f"mongodb://{where}/?replicaSet=x"
+    async with open_store(settings_for(url, driver, mongodb_timeout_s=1)) as store:
+        with pytest.raises(StoreUnavailable) as away:
+            await store.ping()
+    hosts = where.rpartition("@")[2]
+    assert str(away.value) == f"MongoDB at {hosts}: {why} (ServerSelectionTimeoutError)"
+
+
+async def test_hosts_that_fail_in_different_ways_are_told_apart(driver: str) -> None:
+    url = "mongodb://127.0.0.1:9,store.invalid:5/?replicaSet=x"
+    async with open_store(settings_for(url, driver, mongodb_timeout_s=1)) as store:
+        with pytest.raises(StoreUnavailable) as away:
+            await store.ping()
+    assert "127.0.0.1:9: nobody listens there" in str(away.value)
+    assert "store.invalid:5: the name is not known" in str(away.value)

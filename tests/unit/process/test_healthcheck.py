@@ -94,13 +94,28 @@ def test_a_url_that_it_cannot_ask_is_said(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["a", "b"], ["http://127.0.0.1:1/", "--timeout", "x"], ["--timeout", "1"]]
+    "words",
+    [
+        [],
+        ["a", "b"],
+        ["http://127.0.0.1:1/", "--timeout", "x"],
+        ["--timeout", "1"],
+        ["--help", "http://127.0.0.1:1/"],
+        ["127.0.0.1:1/readyz"],
+    ],
 )
 def test_a_wrong_command_line_is_answered_with_the_right_one(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words) == 1
+    assert main(words) == 2
     assert capsys.readouterr().err.startswith("usage: ")
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_who_asks_for_help_gets_it(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 0
+    said = capsys.readouterr()
+    assert (said.out.startswith("usage: "), said.err) == (True, "")
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

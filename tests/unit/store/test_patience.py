@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+import stamina
 
 from forebay.errors import StoreUnavailable, StoreUnfit
 from forebay.store.memory import MemoryJobStore
-from forebay.store.patience import Preparation
+from forebay.store.patience import Preparation, patient
 
 
 class LateStore(MemoryJobStore):
@@ -52,6 +53,17 @@ async def test_a_stop_ends_the_waiting_at_once() -> None:
     async with asyncio.timeout(5):
         assert await running is False
     assert store.preparation.lacking is not None
+
+
+async def test_a_retry_is_told_with_the_name_of_the_operation() -> None:
+    told: list[str] = []
+    stamina.instrumentation.set_on_retry_hooks([lambda details: told.append(details.name)])
+    try:
+        store = LateStore(StoreUnavailable("no server"), None)
+        await patient(wait_max_s=0)(store.prepare)
+    finally:
+        stamina.instrumentation.set_on_retry_hooks(None)
+    assert [name.rpartition(".")[2] for name in told] == ["prepare"]
 
 
 async def test_a_store_that_is_unfit_is_not_waited_for() -> None:
