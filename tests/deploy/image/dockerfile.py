@@ -67,9 +67,11 @@ def needs_buildkit(text: str) -> list[str]:
 
 
 def hides_the_command(text: str) -> list[str]:
-    """An entry point or a default command: the process is chosen where the image is run."""
+    """An entry point, or a default process: that is chosen where it is run. Help is no process."""
     return [
-        one.word for one in instructions(text) if one.word in {"ENTRYPOINT", "CMD", "HEALTHCHECK"}
+        one.word
+        for one in instructions(text)
+        if one.word in {"ENTRYPOINT", "CMD", "HEALTHCHECK"} and one.rest != '["forebay", "--help"]'
     ]
 
 

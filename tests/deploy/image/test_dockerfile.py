@@ -62,6 +62,7 @@ def test_the_dockerfile_keeps_the_rule(rule: dockerfile.Rule) -> None:
             r"USER 10001:10001",
             'USER 10001:10001\nENTRYPOINT ["python"]',
         ),
+        (dockerfile.hides_the_command, r"--help", "version"),
         (dockerfile.not_the_user, r"USER 10001:10001", "USER forebay"),
         (dockerfile.not_the_user, r"FROM runtime AS load", "FROM runtime AS load\nUSER 0"),
         (dockerfile.installs_unchecked, r"--require-hashes", ""),
