@@ -45,12 +45,21 @@ class World:
         """Start a process; the container, and where its probes are once it is ready."""
         port = free_port()
         url = f"http://127.0.0.1:{port}"
-        env = {**self.env, "FOREBAY_PROBE_PORT": str(port), "FOREBAY_INGRESS_PORT": str(port)}
+        ports = {"FOREBAY_PROBE_PORT": str(port), "FOREBAY_INGRESS_PORT": str(port)}
+        env = {**self.told(name), **self.env, **ports}
         began = time.monotonic()
         box = await self.boxes.start(["python", "-m", name], {**env, **extra})
         await self.ready(box, f"{url}/readyz")
         self.figures.append(f"{name}: ready after {time.monotonic() - began:.1f} s")
         return box, url
+
+    def told(self, name: str) -> dict[str, str]:
+        """What compose.yaml tells a process, with the simulated world where it is here."""
+        apis, site = (url.removeprefix("http://") for url in (self.providers, self.site))
+        return {
+            key: value.replace("providers:9080", apis).replace("providers:9081", site)
+            for key, value in settings_of(name).items()
+        }
 
     async def ready(self, box: Box, url: str) -> None:
         """Wait until it answers 200."""
@@ -82,6 +91,13 @@ class World:
         await until(in_flight)
 
 
+def settings_of(process: str) -> dict[str, str]:
+    """What compose.yaml tells a process, but for its secrets, which are the tests' own."""
+    told: dict[str, str] = dict(compose()["services"][process]["environment"])
+    del told["FOREBAY_SECRETS_DIR"]
+    return told
+
+
 @pytest.fixture(scope="module")
 async def surroundings(
     management_url: str, amqp_url: str, mongodb_url: str
@@ -106,15 +122,7 @@ async def world(
     boxes: Boxes, surroundings: dict[str, str], figures: list[str]
 ) -> AsyncIterator[World]:
     apis, site = free_port(), free_port()
-    told = dict(compose()["services"]["llm_worker"]["environment"])
-    del told["FOREBAY_SECRETS_DIR"]
-    told = {
-        key: value.replace("providers:9080", f"127.0.0.1:{apis}").replace(
-            "providers:9081", f"127.0.0.1:{site}"
-        )
-        for key, value in told.items()
-    }
-    env = {**told, **surroundings, "FOREBAY_PROBE_HOST": "127.0.0.1"}
+    env = {**surroundings, "FOREBAY_PROBE_HOST": "127.0.0.1"}
     ports = (f"--port={apis}", f"--site-port={site}")
     outside = await boxes.start(["python", "-m", "loadtest.providers", "--profile=quiet", *ports])
     urls = f"http://127.0.0.1:{apis}", f"http://127.0.0.1:{site}"
@@ -150,7 +158,7 @@ async def test_a_worker_ends_its_call_and_then_itself(world: World, name: str, k
 
     began = time.monotonic()
     await worker.ask_to_stop()
-    grace_s = float(world.env[f"FOREBAY_{KINDS[name]}_GRACE_S"])
+    grace_s = float(settings_of(name)[f"FOREBAY_{KINDS[name]}_GRACE_S"])
     assert await worker.ended(grace_s + AFTER_GRACE_S) == 0
     world.figures.append(
         f"{name}: ended {time.monotonic() - began:.1f} s after SIGTERM, with a call of {CALL_S} s"
