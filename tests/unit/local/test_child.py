@@ -18,7 +18,10 @@ from pathlib import Path
 from forebay.local.child import Child
 async def main():
     here = Path(sys.argv[1])
-    child = await Child.start(["sleep", "600"], os.environ, here, here / "log")
+    os.mkfifo(here / "sign")
+    command = ["sh", "-c", "echo > sign; exec sleep 600"]
+    child = await Child.start(command, os.environ, here, here / "log")
+    (here / "sign").read_text()  # it runs, so it has been told to die with us
     print(child.pid, flush=True)
     await child.wait()
 asyncio.run(main())
