@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,7 +21,7 @@ from .sandbox import Node
 _NAMES = itertools.count(1)
 
 
-class Workload:
+class Workload(ABC):
     """What the three have in common: a manifest, pods, and a task that looks after them."""
 
     def __init__(self, node: Node, manifest: Manifest, spawn: Callable[[Pod], None]) -> None:
@@ -50,9 +51,9 @@ class Workload:
         return [pod for pod in self.pods if not pod.terminating and not pod.gone]
 
     @property
+    @abstractmethod
     def complete(self) -> bool:
         """All is as the manifest asks for."""
-        raise NotImplementedError
 
     def notice(self) -> None:
         """A pod changed, or something was asked for."""
@@ -65,9 +66,9 @@ class Workload:
             self.look()
             await self._look.wait()
 
+    @abstractmethod
     def look(self) -> None:
         """Do what is due now."""
-        raise NotImplementedError
 
     def _create(self, name: str, template: Manifest, claims: Mapping[str, str] = {}) -> Pod:
         pod = Pod(self.node, name, template, self.revision, dict(claims))
