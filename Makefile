@@ -1,6 +1,6 @@
 # Forebay. `make` alone explains itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check scan docs load image lock clean
+.PHONY: help demo up test chaos chaos-long planted check scan docs load image lock clean
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
 export PYTHONPATH := services:.
@@ -9,10 +9,13 @@ IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev
 # uv's settings of the lock files: hashes, no download host, all platforms from Python 3.11.
 COMPILE = .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
+SEED ?= $(shell date +%s)
+CHAOS = $(PYTHON) -m pytest tests/chaos -p no:randomly --seed=$(SEED)
+
 help: ## Show this
 	@echo "Forebay: slow API calls accepted at once, digested at the rate the providers bear."
 	@echo
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo "RabbitMQ and MongoDB come from FOREBAY_AMQP_URL and FOREBAY_MONGODB_URL, from Docker, or from this"
 	@echo "machine, in this order; FOREBAY_SERVERS=urls, docker or machine forces one."
@@ -29,6 +32,22 @@ test: ## The whole test suite, on real servers, with coverage (ARGS=... goes to 
 	@scripts/setup.sh dev
 	@$(PYTHON) -m forebay.local prepare
 	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered $(if $(ARGS),$(ARGS),--cov-fail-under=90)
+
+chaos: ## Inject faults into the whole system, a few minutes; table, tests/chaos/report.json (SEED=... ARGS=...)
+	@scripts/setup.sh dev
+	@$(PYTHON) -m forebay.local prepare
+	@$(CHAOS) --chaos=short $(ARGS)
+
+chaos-long: ## The same at length, more than an hour; then docs/reliability-report.md from it (SEED=... ARGS=...)
+	@scripts/setup.sh dev
+	@$(PYTHON) -m forebay.local prepare
+	@$(CHAOS) --chaos=long $(ARGS)
+	@$(PYTHON) -m scripts.reliability_report
+
+planted: ## Take guards out of copies of the product; the suites must notice (ARGS="--all", "--only WORDS")
+	@scripts/setup.sh dev
+	@$(PYTHON) -m forebay.local prepare
+	@$(PYTHON) -m tests.planted.run $(ARGS)
 
 check: ## Style, types, import rules, unused code, ceilings, docs, quick scans
 	@scripts/setup.sh dev
@@ -49,6 +68,7 @@ docs: ## Write the reference pages, the lifecycle diagram and openapi.json from 
 	@scripts/setup.sh dev
 	$(PYTHON) -m scripts.reference_pages
 	$(PYTHON) -m scripts.lifecycle_diagram
+	$(PYTHON) -m scripts.reliability_report
 
 load: ## 500 callers for a minute with locust; report in loadtest/results/ (ARGS=... goes to locust)
 	@scripts/setup.sh dev

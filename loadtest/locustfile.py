@@ -6,6 +6,9 @@
 Each user submits a job, then waits for it by long-poll, then submits the next. Two rows a kind:
 `accept <kind>` is the 202 alone, `end to end <kind>` is from the request to the stored result. Keep
 them apart: the first is Forebay's promise, the second is mostly the provider's time.
+
+With FOREBAY_LOAD_LEDGER every answer goes into that file, which each run begins anew. `forebay
+audit` then says whether every job that was answered 202 came to its end. `make load` sets it.
 """
 
 from __future__ import annotations
@@ -13,14 +16,39 @@ from __future__ import annotations
 import os
 import time
 from itertools import count
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from locust import FastHttpUser, constant, events, task
 from locust.contrib.fasthttp import FastResponse
+from locust.env import Environment
 
 WAIT_S = 20
 GIVE_UP_S = 120
 _numbers = count()
+
+
+class Ledger(Protocol):
+    """What takes answers down."""
+
+    def note(self, method: str, path: str, status: int, **said: Any) -> object:
+        """Append one."""
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def open_ledger(environment: Environment, **_: object) -> None:
+    """Begin the ledger of this run, if one is wanted."""
+    environment.ledger = _new_ledger(os.environ.get("FOREBAY_LOAD_LEDGER"))  # type: ignore[attr-defined]
+
+
+def _new_ledger(path: str | None) -> Ledger | None:
+    if not path:
+        return None
+    # Only here: in the image locust has an environment of its own, which knows nothing of ours.
+    from forebay.audit.ledger import LedgerWriter  # noqa: PLC0415
+
+    Path(path).unlink(missing_ok=True)
+    return LedgerWriter(Path(path))
 
 
 class Caller(FastHttpUser):
@@ -51,21 +79,35 @@ class Caller(FastHttpUser):
         with self.client.post(
             f"/v1/{kind}", json=body, name=f"accept {kind}", catch_response=True
         ) as answer:
+            said = self._note("POST", f"/v1/{kind}", answer)
             if answer.status_code != 202:
                 answer.failure(f"answered {answer.status_code}, not 202")
                 return
-            job = answer.json()
-        state = self._wait(job["id"], began)
+        state = self._wait(said["id"], began)
         _report(kind, began, None if state == "succeeded" else f"ended as {state}")
 
     def _wait(self, job_id: str, began: float) -> str:
         while time.perf_counter() - began < GIVE_UP_S:
-            answer: FastResponse = self.client.get(
-                f"/v1/jobs/{job_id}?wait={WAIT_S}", name="long-poll"
-            )
-            if answer.status_code == 200 and answer.json()["done"]:
-                return str(answer.json()["state"])
+            path = f"/v1/jobs/{job_id}"
+            answer: FastResponse = self.client.get(f"{path}?wait={WAIT_S}", name="long-poll")
+            said = self._note("GET", path, answer, job_id)
+            if answer.status_code == 200 and said["done"]:
+                return str(said["state"])
         return "not done in time"
+
+    def _note(
+        self, method: str, path: str, answer: FastResponse, job_id: str | None = None
+    ) -> dict[str, Any]:
+        """Write the answer down; its body, empty where there is none that can be read."""
+        try:
+            said: dict[str, Any] = answer.json() if answer.status_code else {}
+        except ValueError:
+            said = {}
+        ledger: Ledger | None = self.environment.ledger
+        if ledger is not None:
+            told = {name: said.get(name) for name in ("kind", "state", "generation")}
+            ledger.note(method, path, answer.status_code, job_id=said.get("id", job_id), **told)
+        return said
 
 
 def _report(kind: str, began: float, error: str | None) -> None:

@@ -64,6 +64,32 @@ async def own_mongodb(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     _drop_data(directory)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much chance, and from which seed."""
+    group = parser.getgroup("forebay")
+    group.addoption(
+        "--chaos",
+        choices=("short", "long"),
+        help="collect tests/chaos too, in its short or long form",
+    )
+    group.addoption("--seed", type=int, default=1, help="what the seeded tests draw from")
+    group.addoption("--count", type=int, help="how often each crash point is injected")
+    group.addoption(
+        "--histories", type=int, default=300, help="how many histories tests/simulation plays"
+    )
+    group.addoption("--replay", type=int, help="play one history alone and print its trace")
+    group.addoption(
+        "--examples", type=int, default=0, help="how many examples tests/model tries; 0: its usual"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Faults are injected when it is asked for: they take minutes, and the machine."""
+    if collection_path == Path(__file__).with_name("chaos") and not config.getoption("--chaos"):
+        return True
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what needs Docker where there is none, and say why."""
     marked = [item for item in items if item.get_closest_marker("docker") is not None]

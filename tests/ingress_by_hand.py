@@ -82,6 +82,10 @@ class FaultyStore(MemoryJobStore):
         self._check()
         return await super().get(tenant, job_id)
 
+    async def retry(self, tenant: str, job_id: str) -> Job | None:
+        self._check()
+        return await super().retry(tenant, job_id)
+
     async def finished(self, job_ids: Any) -> frozenset[str]:
         self._check()
         self.finished_queries.append(len(job_ids))

@@ -47,7 +47,8 @@ class JobState(StrEnum):
     """A worker holds a lease and calls the provider. A crash lets the lease run out; the rescuer
     queues the job again, or fails it when its attempts are used up."""
     RETRYING = "retrying"
-    """An attempt failed in a way that can pass; waits in the store for its `not_before`."""
+    """An attempt failed in a way that can pass, or could not begin; waits in the store for its
+    `not_before`."""
     CANCELING = "canceling"
     """The caller asked to stop during a call; the worker is told at its next renewal."""
     SUCCEEDED = "succeeded"
@@ -82,6 +83,8 @@ class Event(StrEnum):
     """The attempt failed in a way that can pass."""
     SNOOZED = "snoozed"
     """No call was made (the provider is closed for now); the attempt is not counted."""
+    POSTPONED = "postponed"
+    """Not claimed: it may be what kills its workers, and must not run beside another such job."""
     HANDED_BACK = "handed back"
     """The worker stops before the job is done; its message goes back to the queue."""
     LEASE_LOST = "lease lost"
@@ -102,7 +105,11 @@ _AGAIN = {Event.REPLAYED: JobState.QUEUED}
 TRANSITIONS: Mapping[JobState, Mapping[Event, JobState]] = MappingProxyType(
     {
         JobState.SCHEDULED: {Event.DUE: JobState.QUEUED, **_WAITING_EXITS},
-        JobState.QUEUED: {Event.CLAIMED: JobState.RUNNING, **_WAITING_EXITS},
+        JobState.QUEUED: {
+            Event.CLAIMED: JobState.RUNNING,
+            Event.POSTPONED: JobState.RETRYING,
+            **_WAITING_EXITS,
+        },
         JobState.RUNNING: {
             Event.SUCCEEDED: JobState.SUCCEEDED,
             Event.FAILED: JobState.FAILED,

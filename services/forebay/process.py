@@ -16,8 +16,9 @@ import stamina
 import uvloop
 
 from forebay import __version__
+from forebay.crashpoints import arm
 from forebay.errors import ConfigurationError, ForebayError
-from forebay.settings import TelemetrySettings, load
+from forebay.settings import CrashSettings, TelemetrySettings, load
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger, configure_logging
 from forebay.telemetry.metrics import Metrics
@@ -60,6 +61,7 @@ def run(name: str, main: Main) -> None:
     """Run a process's composition root to its end and exit with the code that says how it went."""
     try:
         logger = configure_logging(load(TelemetrySettings), name)
+        _arm(load(CrashSettings), logger)
         uvloop.run(_run(Process(name, logger), main))
     except ConfigurationError as error:
         sys.stderr.write(f"{name}: {error}\n")
@@ -67,6 +69,15 @@ def run(name: str, main: Main) -> None:
     except ForebayError as error:
         sys.stderr.write(f"{name}: {error}\n")
         sys.exit(1)
+
+
+def _arm(told: CrashSettings, logger: Logger) -> None:
+    if told.crashpoint is not None:
+        try:
+            arm(told.crashpoint, told.crashpoint_log)
+        except ValueError as error:
+            raise ConfigurationError(f"FOREBAY_CRASHPOINT: {error}") from None
+        logger.warning(LogEvent.ARMED, crashpoint=told.crashpoint)
 
 
 async def _run(process: Process, main: Main) -> None:

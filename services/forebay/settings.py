@@ -122,6 +122,17 @@ class TelemetrySettings(SettingsGroup):
     """`json` for machines, `console` for a person at a terminal."""
 
 
+class CrashSettings(SettingsGroup):
+    """For tests that must see what a crash leaves behind; never set in a deployment."""
+
+    crashpoint: str | None = None
+    """Kill the process at this named place (`forebay.crashpoints`); `worker.after_claim:3` at its
+    third hit. Nothing is cleaned up, as in a real crash. `worker.after_claim:3:term` sends SIGTERM
+    instead."""
+    crashpoint_log: Path | None = None
+    """The file to which a process that dies so appends the place and its process id."""
+
+
 class ProbeSettings(SettingsGroup):
     """The small port with /livez, /readyz and /metrics of every process but the ingress."""
 

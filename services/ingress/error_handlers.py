@@ -20,7 +20,7 @@ from ingress.submission import store_unavailable
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 _OUR_PATHS = re.compile(
-    r"/v1/jobs(/job_[0-9a-f]{32}(/result)?)?|/v1/(search|crawl|llm)|/(livez|readyz|metrics|docs)"
+    r"/v1/jobs(/job_[0-9a-f]{32}(/(result|retry))?)?|/v1/(search|crawl|llm)|/(livez|readyz|metrics|docs)"
 )
 
 

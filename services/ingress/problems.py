@@ -31,6 +31,8 @@ class ProblemCode(StrEnum):
     """The path exists, but not for this method; `Allow` has the ones it takes."""
     RESULT_EXPIRED = "result_expired"
     """The job succeeded and its result is kept no longer."""
+    NOT_TERMINAL = "not_terminal"
+    """The job is not done, so it cannot be run again."""
     REQUEST_TIMEOUT = "request_timeout"
     """The body did not come in time; nothing was accepted."""
     PAYLOAD_TOO_LARGE = "payload_too_large"
@@ -70,6 +72,7 @@ _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.NOT_FOUND: ProblemKind(404, "Not found"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed"),
     ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The body came too slowly", retryable=True),
+    ProblemCode.NOT_TERMINAL: ProblemKind(409, "The job is not done yet", retryable=True),
     ProblemCode.RESULT_EXPIRED: ProblemKind(410, "The result is kept no longer"),
     ProblemCode.PAYLOAD_TOO_LARGE: ProblemKind(413, "The body is too large"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be JSON"),

@@ -188,6 +188,22 @@ class Desk:
                 self._pump.offer(job)
         return accepted
 
+    async def retry(self, tenant: str, job_id: str) -> Job | None:
+        """Queue a terminal job again under its next generation; None when there is none.
+
+        It is published at once, as a new one is. Raises `IllegalTransition` when it is not
+        terminal, and `RequestRefused` when the store does not answer.
+        """
+        try:
+            job = await self._store.retry(tenant, job_id)
+        except StoreUnavailable:
+            raise store_unavailable(
+                "Whether the job was queued again is not known: its `generation` will say so."
+            ) from None
+        if job is not None:
+            self._pump.offer(job)
+        return job
+
     async def _store_once(self, job: Job) -> Accepted:
         # Twice: the job that holds the key may reach the end of its retention in between.
         for _ in range(2):

@@ -146,6 +146,8 @@ class JobSummary(_View):
     tags: tuple[str, ...]
     links: LinksView
     metadata: dict[str, Any]
+    history: tuple[AttemptView, ...] | None = None
+    """Each attempt, with `?include=attempts`."""
 
 
 class JobView(JobSummary):
@@ -156,8 +158,6 @@ class JobView(JobSummary):
     )
 
     result: Annotated[Any, Field(description="Of a succeeded job; its shape goes with the kind.")]
-    history: tuple[AttemptView, ...] | None = None
-    """Each attempt, with `?include=attempts`."""
 
 
 class JobList(_View):
@@ -180,21 +180,15 @@ class JobList(_View):
 
 def render(job: Job, result: str | None = None, *, with_attempts: bool = False) -> bytes:
     """`JobView` as bytes; `result` is the JSON text of a succeeded job's result."""
-    head = _summary(job)
-    if with_attempts:
-        head["history"] = [_attempt(job, attempt) for attempt in job.history]
-    return b'%b,"metadata":%b,"result":%b}' % (
-        to_json(head)[:-1],
-        job.metadata.encode(),
-        b"null" if result is None else result.encode(),
-    )
+    result_text = b"null" if result is None else result.encode()
+    return b'%b,"result":%b}' % (_head(job, with_attempts)[:-1], result_text)
 
 
-def render_list(jobs: Sequence[Job], next_cursor: str | None) -> bytes:
+def render_list(
+    jobs: Sequence[Job], next_cursor: str | None, *, with_attempts: bool = False
+) -> bytes:
     """`JobList` as bytes."""
-    summaries = b",".join(
-        b'%b,"metadata":%b}' % (to_json(_summary(job))[:-1], job.metadata.encode()) for job in jobs
-    )
+    summaries = b",".join(_head(job, with_attempts) for job in jobs)
     tail = to_json({"has_more": next_cursor is not None, "next_cursor": next_cursor})
     return b'{"object":"list","data":[%b],%b' % (summaries, tail[1:])
 
@@ -221,6 +215,14 @@ _WAITS = {
     JobState.SCHEDULED: {"reason": WaitReason.SCHEDULED},
     JobState.RETRYING: {"reason": WaitReason.BACKOFF},
 }
+
+
+def _head(job: Job, with_attempts: bool) -> bytes:
+    """`JobSummary` as bytes; the caller's metadata are never parsed again."""
+    summary = _summary(job)
+    if with_attempts:
+        summary["history"] = [_attempt(job, attempt) for attempt in job.history]
+    return b'%b,"metadata":%b}' % (to_json(summary)[:-1], job.metadata.encode())
 
 
 def _summary(job: Job) -> dict[str, Any]:

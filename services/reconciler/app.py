@@ -16,6 +16,7 @@ from forebay.telemetry.events import LogEvent
 from reconciler.census import Census
 from reconciler.loop import Turn, run_loop
 from reconciler.outbox import Outbox
+from reconciler.pruner import Pruner
 from reconciler.refiller import Refiller
 from reconciler.relay import Relay
 from reconciler.rescuer import Rescuer
@@ -49,11 +50,13 @@ def _loops(
     refiller = Refiller(
         store, publisher, outbox, lost_after_s=settings.lost_after_s, batch=settings.batch
     )
-    rescuer = Rescuer(store, metrics, logger, batch=settings.batch)
+    rescuer = Rescuer(store, publisher, metrics, logger, batch=settings.batch)
+    pruner = Pruner(store, metrics, logger, batch=settings.batch)
     return {
         "relay": (relay.turn, settings.relay_every_s),
         "rescuer": (rescuer.turn, settings.rescuer_every_s),
         "refiller": (refiller.turn, settings.refiller_every_s),
+        "pruner": (pruner.turn, settings.pruner_every_s),
         "census": (Census(store, metrics).turn, settings.census_every_s),
     }
 

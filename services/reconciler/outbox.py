@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forebay.broker import JobMessage, NotPublished, Publisher
+from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.store import JobRef, JobStore, Route
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
@@ -38,9 +39,12 @@ class Outbox:
         """Publish all; what is not confirmed stays unpublished. `reason` is for the metrics."""
         if not refs:
             return Sent(0, frozenset())
+        crashpoint(CrashPoint.OUTBOX_BEFORE_PUBLISH)
         outcomes = await self._publisher.publish([message_for(ref) for ref in refs])
         pairs = list(zip(refs, outcomes, strict=True))
         confirmed = [ref for ref, why_not in pairs if why_not is None]
+        if confirmed:
+            crashpoint(CrashPoint.OUTBOX_AFTER_PUBLISH)
         await self._store.mark_published(confirmed)
         self._metrics.relayed.labels(reason).inc(len(confirmed))
         self._logger.info(

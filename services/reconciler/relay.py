@@ -7,10 +7,11 @@ the job died before it could publish. Publishing twice is harmless: the claim ab
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.store import JobRef, JobStore, Route
 from reconciler.outbox import Outbox
 
@@ -34,6 +35,7 @@ class Relay:
     Args:
         publish_after_s: how long whoever queued a job has to publish it himself.
         batch: jobs taken at once.
+        clock: for the rests, in seconds; the event loop's when left out.
     """
 
     def __init__(
@@ -43,18 +45,20 @@ class Relay:
         *,
         publish_after_s: float,
         batch: int,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._store = store
         self._outbox = outbox
         self._publish_after_s = publish_after_s
         self._batch = batch
-        self._clock = clock
+        self._clock = clock or _loop_time
         self._resting: dict[Route, _Rest] = {}
 
     async def turn(self) -> bool:
         """Publish one batch of each sort; True when a full batch went out and more may wait."""
         due = await self._store.queue_due(self._batch)
+        if due:
+            crashpoint(CrashPoint.RELAY_AFTER_DUE)
         more_due = await self._publish("due", due)
         resting = [route for route, rest in self._resting.items() if rest.until > self._clock()]
         left = await self._store.unpublished(self._publish_after_s, self._batch, resting)
@@ -72,3 +76,7 @@ class Relay:
         if refused:
             pause_s = min(rest.pause_s * 2, _LONGEST_REST_S) if rest else _FIRST_REST_S
             self._resting[route] = _Rest(pause_s, self._clock() + pause_s)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

@@ -280,7 +280,8 @@ def test_every_curl_asks_for_what_the_api_has() -> None:
         (url,) = (word for word in command.words if word.startswith("http"))
         path = re.sub(r"job_[0-9a-f]+", "{job_id}", re.sub(r"^http://[^/]+|\?.*$", "", url))
         body = command.option("-d")
-        assert ("post" if body else "get") in paths[path], command
+        method = command.option("-X") or ("POST" if body else "GET")
+        assert method.lower() in paths[path], command
         if path in models and command.page != "README.md":  # the README shows mistakes too
             assert body is not None
             models[path].model_validate_json(body)

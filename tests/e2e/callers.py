@@ -8,31 +8,46 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 
+from forebay.audit.ledger import NO_ANSWER, Answer, LedgerWriter
 from forebay.testing.polling import until
 
-TERMINAL = {"succeeded", "failed", "canceled", "expired"}
 PATIENCE_S = 120.0
+Json = dict[str, Any]
 
 
 @dataclass
 class Ledger:
-    """What was answered to whom, kept outside the system."""
+    """What was answered to whom, kept outside the system: in the file, and here at a glance."""
 
+    file: LedgerWriter
     accepted: dict[str, str] = field(default_factory=dict)
     """Job id by idempotency key, for every 202."""
     statuses: Counter[int] = field(default_factory=Counter)
-    """Every answer; 0 is none."""
+    """Every answer to a submission; 0 is none."""
+
+    def note(self, method: str, path: str, status: int, said: Json, **asked: Any) -> Answer:
+        """Write an answer down; `said` is its body, empty where there was none to be read."""
+        told = {name: said.get(name) for name in ("kind", "state", "generation")}
+        job_id = said.get("id") or asked.pop("job_id", None)
+        answer = self.file.note(method, path, status, **{**told, "job_id": job_id, **asked})
+        if answer.submission:
+            self.statuses[status] += 1
+        if answer.accepted and answer.key is not None and answer.job_id is not None:
+            self.accepted[answer.key] = answer.job_id
+        return answer
 
 
 class Callers:
-    """Submits and waits through the public API only."""
+    """Submits and waits through the public API only; `forebay audit` can read the ledger."""
 
-    def __init__(self, ingress_url: str, site_url: str) -> None:
-        self.ledger = Ledger()
+    def __init__(self, ingress_url: str, site_url: str, ledger_path: Path) -> None:
+        self.ledger_path = ledger_path
+        self.ledger = Ledger(LedgerWriter(ledger_path))
         self._url = ingress_url
         self._site = site_url
         self._session: aiohttp.ClientSession
@@ -45,6 +60,7 @@ class Callers:
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.close()
+        self.ledger.file.close()
 
     def body(self, number: int) -> tuple[str, dict[str, Any]]:
         """The request of a caller: the three kinds in turn."""
@@ -60,40 +76,47 @@ class Callers:
     async def submit(self, number: int) -> str:
         """Submit until it is accepted; the job's id."""
         kind, body = self.body(number)
-        headers = {"Idempotency-Key": f"caller-{number}"}
+        return await self.submit_to(f"/v1/{kind}", body, f"caller-{number}")
 
-        async def accepted() -> bool:
-            status, job = await self._post(f"{self._url}/v1/{kind}", body, headers)
-            self.ledger.statuses[status] += 1
-            if status in {200, 202}:
-                self.ledger.accepted[headers["Idempotency-Key"]] = job["id"]
-            return status in {200, 202}
+    async def submit_to(self, path: str, body: Json, key: str) -> str:
+        """The same with a path, a body and an idempotency key of one's own."""
+        accepted: list[str] = []
 
-        await until(accepted, PATIENCE_S)
-        return self.ledger.accepted[headers["Idempotency-Key"]]
+        async def until_accepted() -> bool:
+            status, said = await self._post(path, body, {"Idempotency-Key": key})
+            wished = {"key": key, "result_ttl_s": body.get("result_ttl_s")}
+            answer = self.ledger.note("POST", path, status, said, **wished)
+            if answer.accepted and answer.job_id is not None:
+                accepted.append(answer.job_id)
+            return answer.accepted
 
-    async def _post(
-        self, url: str, body: dict[str, Any], headers: dict[str, str]
-    ) -> tuple[int, dict[str, Any]]:
+        await until(until_accepted, PATIENCE_S)
+        return accepted[0]
+
+    async def _post(self, path: str, body: Json, headers: dict[str, str]) -> tuple[int, Json]:
         try:
-            async with self._session.post(url, json=body, headers=headers) as answer:
+            async with self._session.post(self._url + path, json=body, headers=headers) as answer:
                 return answer.status, await answer.json(content_type=None)
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return 0, {}
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return NO_ANSWER, {}
 
-    async def wait(self, job_id: str) -> dict[str, Any]:
+    async def wait(self, job_id: str) -> Json:
         """Long-poll until the job is terminal; the job. A 404 for an accepted job fails at once."""
-        url = f"{self._url}/v1/jobs/{job_id}?wait=10&include=attempts"
-        found: dict[str, Any] = {}
+        path = f"/v1/jobs/{job_id}"
+        found: Json = {}
 
         async def done() -> bool:
             try:
-                async with self._session.get(url) as answer:
-                    assert answer.status != 404, f"{job_id} was answered 202 and is not there"
-                    found.update(await answer.json())
-                    return answer.status == 200 and bool(found["done"])
-            except (aiohttp.ClientError, TimeoutError, OSError):
+                async with self._session.get(
+                    self._url + path, params={"wait": "10", "include": "attempts"}
+                ) as answer:
+                    status, said = answer.status, await answer.json()
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
                 return False  # the ingress is being restarted
+            self.ledger.note("GET", path, status, said, job_id=job_id)
+            assert status != 404, f"{job_id} was answered 202 and is not there"
+            found.update(said)
+            return status == 200 and bool(said["done"])
 
         await until(done, PATIENCE_S)
         return found

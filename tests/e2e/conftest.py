@@ -19,7 +19,7 @@ SHORT_LEASES = {f"FOREBAY_{kind}_LEASE_S": "3" for kind in ("SEARCH", "CRAWLER",
 async def running_stack(directory: Path, **env: str) -> AsyncIterator[tuple[Stack, Callers]]:
     async with (
         Stack(directory, env={**SHORT_LEASES, **env}) as stack,
-        Callers(stack.ingress_url, stack.site_url) as callers,
+        Callers(stack.ingress_url, stack.site_url, directory / "ledger.jsonl") as callers,
     ):
         yield stack, callers
 

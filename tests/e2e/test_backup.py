@@ -272,7 +272,7 @@ async def system(
 ) -> AsyncIterator[tuple[Stack, Callers]]:
     async with (
         Stack(directory, env=settings(world), data=data) as stack,
-        Callers(stack.ingress_url, world.site_url) as callers,
+        Callers(stack.ingress_url, world.site_url, directory / "ledger.jsonl") as callers,
     ):
         yield stack, callers
 

@@ -76,6 +76,28 @@ class DeadReason(StrEnum):
     INVALID_INPUT = "invalid_input"
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What is put into a dead queue without having been delivered just now."""
+
+    message: JobMessage
+    reason: DeadReason
+    detail: str
+    """For an operator: what happened."""
+
+
+class DeadLetters(Protocol):
+    """Puts what is beyond help where an operator looks."""
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> Sequence[NotPublished | None]:
+        """Put each into the dead queue of its kind, the reason as headers; per letter as `publish`.
+
+        Limit: nobody tries again. The store says which jobs are dead letters; the queue is only an
+        operator's window, and what is not confirmed (or what a dying caller did not send) is
+        missing from it.
+        """
+
+
 class Delivery(Protocol):
     """One message in the hands of one worker. Settle it exactly once, last.
 

@@ -104,8 +104,11 @@ class LaneKeeper:
     async def _look(self, subscription: Subscription) -> Verdict:
         try:
             waiting = await subscription.waiting()
-        except (TopologyMissing, BrokerUnavailable):
-            # The channel ended over it: `gone` says the same at the next turn.
+        except (TopologyMissing, BrokerUnavailable) as error:
+            # The channel ended over it. On a link that fell silent nobody confirms that, and the
+            # library waits for it until the heartbeat fails, 48 s later.
+            self._trouble = str(error)
+            subscription.gone.set()
             return Verdict.FINE
         return self._watchdog.judge(
             Look(

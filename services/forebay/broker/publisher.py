@@ -1,4 +1,4 @@
-"""Publishing jobs' messages: confirmed, mandatory, pipelined, and never an exception."""
+"""Publishing jobs' messages, live and dead: confirmed, mandatory, pipelined, never an exception."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Self
 
 import uuid_utils
 
-from forebay.broker import JobMessage, NotPublished
+from forebay.broker import DeadLetter, JobMessage, NotPublished
 from forebay.broker.connection import connection_name
-from forebay.broker.envelope import seal
+from forebay.broker.envelope import Envelope, dead, seal
 from forebay.broker.sender import ConfirmedSender, SenderTuning, Use
-from forebay.broker.topology import JOBS_EXCHANGE, queue_name
+from forebay.broker.topology import DEAD_EXCHANGE, JOBS_EXCHANGE, queue_name, routing_key
 from forebay.jobs import JobKind, Lane
 from forebay.settings import BrokerSettings
 from forebay.telemetry.events import LogEvent
@@ -21,7 +21,9 @@ from forebay.telemetry.metrics import Metrics
 
 
 class RabbitPublisher:
-    """The `Publisher` on RabbitMQ. Use it with `async with`; entering never fails or waits.
+    """The `Publisher`, `Queues` and `DeadLetters` on RabbitMQ.
+
+    Use it with `async with`; entering never fails or waits.
 
     Limit of the confirm: it says that a majority of the queue's members has the message. A message
     answered TIMEOUT, UNAVAILABLE or BLOCKED may be in the queue or not: published again it is a
@@ -73,6 +75,18 @@ class RabbitPublisher:
         self._tell(outcomes)
         return outcomes
 
+    async def bury(self, letters: Sequence[DeadLetter]) -> Sequence[NotPublished | None]:
+        """See `DeadLetters.bury`."""
+        if not letters:
+            return []
+        outcomes = await self._sender.send(DEAD_EXCHANGE, [_sealed_dead(one) for one in letters])
+        for letter, why_not in zip(letters, outcomes, strict=True):
+            about = {"kind": letter.message.kind, "reason": letter.reason}
+            if why_not is None:
+                self._logger.warning(LogEvent.MESSAGE_DEAD, job_id=letter.message.job_id, **about)
+        self._warn(outcomes, exchange=DEAD_EXCHANGE)
+        return outcomes
+
     async def waiting(self, kind: JobKind, lane: Lane) -> int | None:
         """See `Queues.waiting`."""
         return await self._sender.waiting(queue_name(kind, lane))
@@ -82,6 +96,16 @@ class RabbitPublisher:
         for outcome, count in counts.items():
             label = "confirmed" if outcome is None else outcome.value
             self._metrics.published.labels(label).inc(count)
-        missing = {why.value: n for why, n in counts.items() if why is not None}
+        self._warn(outcomes, exchange=JOBS_EXCHANGE)
+
+    def _warn(self, outcomes: Sequence[NotPublished | None], exchange: str) -> None:
+        missing = Counter(why.value for why in outcomes if why is not None)
         if missing:
-            self._logger.warning(LogEvent.PUBLISH_FAILED, **missing)
+            self._logger.warning(LogEvent.PUBLISH_FAILED, exchange=exchange, **missing)
+
+
+def _sealed_dead(letter: DeadLetter) -> Envelope:
+    """As a worker's dead letter: the message as it would be delivered, and the reason."""
+    message = letter.message
+    key = routing_key(message.kind, message.lane)
+    return dead(seal(message, uuid_utils.uuid4().hex), key, letter.reason, letter.detail)

@@ -19,6 +19,7 @@ from forebay.broker.connection import CALL_WITHIN_S, canceled
 from forebay.broker.envelope import Envelope, dead
 from forebay.broker.sender import ConfirmedSender
 from forebay.broker.topology import DEAD_EXCHANGE, routing_key
+from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.jobs import JobKind, Lane
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
@@ -116,11 +117,13 @@ class Settler:
     ) -> None:
         """Publish it to the dead queue, and only when that is confirmed ack it."""
         letter = dead(opened(incoming), routing_key(self._kind, lane), reason, detail)
+        crashpoint(CrashPoint.WORKER_BEFORE_DEAD_LETTER)
         (refused,) = await self._dead_letters.send(DEAD_EXCHANGE, [letter])
         if refused is None:
             self._logger.warning(
                 LogEvent.MESSAGE_DEAD, kind=self._kind, reason=reason, job_id=letter.correlation_id
             )
+            crashpoint(CrashPoint.WORKER_AFTER_DEAD_LETTER)
             await self.ack(incoming, "dead_letter")
             return
         self._logger.warning(LogEvent.PUBLISH_FAILED, exchange=DEAD_EXCHANGE, why=refused.value)

@@ -163,10 +163,10 @@ def _policies() -> tuple[Policy, ...]:
 
 def _users() -> tuple[User, ...]:
     kinds = "|".join(re.escape(kind) for kind in JobKind)
-    jobs, dead = (f"^{re.escape(name)}$" for name in (JOBS_EXCHANGE, DEAD_EXCHANGE))
+    jobs, dead = re.escape(JOBS_EXCHANGE), re.escape(DEAD_EXCHANGE)
     return (
-        User("forebay-ingress", "ingress", write=jobs),
-        User("forebay-reconciler", "reconciler", write=jobs),
-        User("forebay-worker", "worker", write=dead, read=rf"^forebay\.({kinds})\..*$"),
+        User("forebay-ingress", "ingress", write=f"^{jobs}$"),
+        User("forebay-reconciler", "reconciler", write=f"^({jobs}|{dead})$"),
+        User("forebay-worker", "worker", write=f"^{dead}$", read=rf"^forebay\.({kinds})\..*$"),
         User("forebay-monitor", "monitor", read=r"^forebay\..*$", tags=("monitoring",)),
     )

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from forebay import __version__
 from forebay.cli import ENDED_BY_SIGTERM
+from forebay.cli.audit import audit
 from forebay.cli.cluster import k8s_app, secrets_app
+from forebay.cli.dead import dead_app
 from forebay.cli.store import store_app
 from forebay.cli.topology import topology_app
 from forebay.errors import ConfigurationError, ForebayError
@@ -22,6 +24,8 @@ app.add_typer(topology_app, name="topology")
 app.add_typer(store_app, name="store")
 app.add_typer(secrets_app, name="secrets")
 app.add_typer(k8s_app, name="k8s")
+app.add_typer(dead_app, name="dead")
+app.command("audit")(audit)
 
 
 @app.callback()

@@ -66,8 +66,10 @@ class Child:
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it still runs."""
         if self.running:
+            # Not by the library's own way, which looks first whether the process ended and, if it
+            # just did, takes its exit code away from whoever waits for it.
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(number)
+                os.kill(self.pid, number)
 
     async def stop(self, grace_s: float) -> int:
         """SIGTERM, up to `grace_s` seconds, then SIGKILL for it and whatever it started."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from forebay.local.ports import HOST, Ports
-from forebay.local.processes import ProcessSpec, write_json
+from forebay.local.processes import PAUSES_S, ProcessSpec, write_json
 from forebay.local.servers import Servers
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,23 +26,57 @@ _NO_KEY = "simulated"
 
 
 @dataclass(frozen=True, slots=True)
+class Crew:
+    """Our processes of one stack: how many of each, and how soon one that died is back."""
+
+    copies: Mapping[str, int] = field(default_factory=dict)
+    """Of processes that are not single: `{"reconciler": 2}` is `reconciler` and `reconciler-2`."""
+    pauses_s: tuple[float, float] = PAUSES_S
+    """Before a dead process is started again: the first time, and at most, in seconds."""
+
+    def names(self, process: str) -> tuple[str, ...]:
+        """The names of a process's copies; the first has the process's own."""
+        count = self.copies.get(process, 1)
+        return (process, *(f"{process}-{n}" for n in range(2, count + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The simulated outside world: `profile` is how it behaves (loadtest/providers/README.md)."""
+
+    profile: str = "demo"
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Addresses:
     """Where the parts of one stack listen."""
 
-    ingress: str
+    ingresses: Mapping[str, str]
+    """By process name; `ingress` comes first."""
     providers: str
     site: str
     probes: Mapping[str, str]
 
     @classmethod
-    def choose(cls, ports: Ports) -> Addresses:
+    def choose(cls, ports: Ports, crew: Crew = Crew()) -> Addresses:
         """Free ports, the memorable ones where a person looks."""
+        first, *others = crew.names("ingress")
+        workers = [name for process in PROBED for name in crew.names(process)]
         return cls(
-            ingress=f"http://{HOST}:{ports.take('the ingress', preferred=8080)}",
+            ingresses={
+                first: f"http://{HOST}:{ports.take('the ingress', preferred=8080)}",
+                **{name: f"http://{HOST}:{ports.take(f'the {name}')}" for name in others},
+            },
             providers=f"http://{HOST}:{ports.take('the simulated providers', preferred=9080)}",
             site=f"http://{HOST}:{ports.take('the simulated web site', preferred=9081)}",
-            probes={name: f"http://{HOST}:{ports.take(f'the {name}')}" for name in PROBED},
+            probes={name: f"http://{HOST}:{ports.take(f'the {name}')}" for name in workers},
         )
+
+    @property
+    def ingress(self) -> str:
+        """The first ingress."""
+        return self.ingresses["ingress"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +99,13 @@ class Told:
         env["FOREBAY_RABBITMQ_MANAGEMENT_URL"] = self.servers.management_url
         return ProcessSpec("topology", _python("forebay.cli", "topology", "apply"), env)
 
-    def providers(self, profile: str, seed: int, log: Path) -> ProcessSpec:
+    def providers(self, world: World, log: Path) -> ProcessSpec:
         """The simulated outside world."""
         listening = (
             *("--port", str(_port(self.addresses.providers))),
             *("--site-port", str(_port(self.addresses.site))),
         )
-        chosen = ("--profile", profile, "--seed", str(seed), "--log", str(log))
+        chosen = ("--profile", world.profile, "--seed", str(world.seed), "--log", str(log))
         return ProcessSpec(
             "providers",
             _python("loadtest.providers", *listening, *chosen),
@@ -79,23 +113,24 @@ class Told:
             ready_url=f"{self.addresses.providers}/_stats",
         )
 
-    def ingress(self) -> ProcessSpec:
+    def ingresses(self) -> list[ProcessSpec]:
         """The HTTP API."""
-        env = self._environment("ingress") | {
-            "FOREBAY_INGRESS_HOST": HOST,
-            "FOREBAY_INGRESS_PORT": str(_port(self.addresses.ingress)),
-        }
-        return ProcessSpec(
-            "ingress", _python("ingress"), env, ready_url=f"{self.addresses.ingress}/readyz"
-        )
+        specs = []
+        for name, url in self.addresses.ingresses.items():
+            env = self._environment("ingress") | {
+                "FOREBAY_INGRESS_HOST": HOST,
+                "FOREBAY_INGRESS_PORT": str(_port(url)),
+            }
+            specs.append(ProcessSpec(name, _python("ingress"), env, ready_url=f"{url}/readyz"))
+        return specs
 
     def probed(self) -> list[ProcessSpec]:
         """The workers and the reconciler, each with its small probe port."""
         specs = []
-        for name, role in PROBED.items():
-            url = self.addresses.probes[name]
-            env = self._environment(role) | {"FOREBAY_PROBE_PORT": str(_port(url))}
-            specs.append(ProcessSpec(name, _python(name), env, ready_url=f"{url}/readyz"))
+        for name, url in self.addresses.probes.items():
+            process = name.partition("-")[0]
+            env = self._environment(PROBED[process]) | {"FOREBAY_PROBE_PORT": str(_port(url))}
+            specs.append(ProcessSpec(name, _python(process), env, ready_url=f"{url}/readyz"))
         return specs
 
     def concurrency_in_force(self) -> dict[str, int]:

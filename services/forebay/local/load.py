@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -22,14 +23,16 @@ _CONCURRENCY = 200
 
 async def load(directory: Path, arguments: Sequence[str]) -> int:
     """Run locust to its end; returns its exit code. Further arguments override the scene's."""
-    report = ROOT / "loadtest" / "results" / "load.html"
+    results = ROOT / "loadtest" / "results"
+    report = results / "load.html"
+    ledger = os.environ.get("FOREBAY_LOAD_LEDGER") or str(results / "ledger.jsonl")
     async with _system(directory) as (ingress, site):
         command = [
             *(sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py")),
             *("--host", ingress, "--html", str(report)),
             *(*_SCENE, *arguments),
         ]
-        env = base_environment() | {"FOREBAY_LOAD_SITE": site}
+        env = base_environment() | {"FOREBAY_LOAD_SITE": site, "FOREBAY_LOAD_LEDGER": ledger}
         locust = await asyncio.create_subprocess_exec(*command, env=env, cwd=ROOT)
         try:
             code = await locust.wait()
@@ -37,7 +40,7 @@ async def load(directory: Path, arguments: Sequence[str]) -> int:
             with contextlib.suppress(ProcessLookupError):
                 locust.terminate()
             await locust.wait()
-    say(f"Report: {report}")
+    say(f"Report: {report}; what callers were answered: {ledger} (see `forebay audit`)")
     return code
 
 

@@ -11,8 +11,8 @@ import contextlib
 import json
 import signal
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +25,8 @@ from forebay.local.screen import Say, say
 from forebay.local.together import together
 
 _READY_WITHIN_S = 90.0  # about 5 s on idle cores; the tests share them
-_FIRST_BACKOFF_S, _LAST_BACKOFF_S = 0.2, 5.0
+PAUSES_S = (0.2, 5.0)
+"""Before a dead process is started again: the first time, and at most, in seconds."""
 _STEADY_S = 10.0  # who ran this long gets the first backoff again
 
 
@@ -47,19 +48,38 @@ class _Kept:
     child: Child
     keeper: asyncio.Task[None] | None = None
     ending: bool = False
+    told: Mapping[str, str] = field(default_factory=dict)
+    """Settings from the next start on, over those of `spec`."""
+    endings: list[str] = field(default_factory=list)
 
 
 class Supervisor:
     """Starts and keeps processes; entered, it ends them all on leaving.
 
-    Logs go to `directory/logs/<name>.log`. `grace_s`: how long a process may take after SIGTERM.
+    Logs go to `directory/logs/<name>.log`.
+
+    Args:
+        directory: for `processes.json` and the logs.
+        cwd: where the processes run.
+        grace_s: how long a process may take after SIGTERM.
+        speak: where a death is said.
+        pauses_s: before a dead process is started again: the first time, and at most; the pause
+            doubles from one to the other.
     """
 
-    def __init__(self, directory: Path, cwd: Path, grace_s: float = 15.0, speak: Say = say) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        cwd: Path,
+        grace_s: float = 15.0,
+        speak: Say = say,
+        pauses_s: tuple[float, float] = PAUSES_S,
+    ) -> None:
         self._directory = directory
         self._cwd = cwd
         self._grace_s = grace_s
         self._speak = speak
+        self._pauses_s = pauses_s
         self._kept: dict[str, _Kept] = {}
 
     async def __aenter__(self) -> Self:
@@ -111,6 +131,19 @@ class Supervisor:
         """Send a signal to the process of that name."""
         self._kept[name].child.send(number)
 
+    def tell(self, name: str, env: Mapping[str, str]) -> None:
+        """Settings of that process from its next start on, in place of those told before."""
+        self._kept[name].told = dict(env)
+
+    def told(self, name: str) -> Mapping[str, str]:
+        """Everything that process is told at its next start; passwords are among it."""
+        kept = self._kept[name]
+        return {**kept.spec.env, **kept.told}
+
+    def endings(self, name: str) -> Sequence[str]:
+        """How the processes of that name ended so far, in words: `exit code 0`, `SIGKILL`."""
+        return tuple(self._kept[name].endings)
+
     async def stop(self, *names: str) -> None:
         """End these together: SIGTERM, the grace, SIGKILL; they are not restarted."""
         chosen = [self._kept.pop(name) for name in names if name in self._kept]
@@ -128,19 +161,21 @@ class Supervisor:
         return await Child.start(spec.command, spec.env, self._cwd, self.log(spec.name))
 
     async def _keep(self, kept: _Kept) -> None:
-        name, backoff_s = kept.spec.name, _FIRST_BACKOFF_S
+        (first_s, most_s), name = self._pauses_s, kept.spec.name
+        pause_s = first_s
         started = time.monotonic()
         while not kept.ending:
             await kept.child.wait()
             self._write()
             if time.monotonic() - started > _STEADY_S:
-                backoff_s = _FIRST_BACKOFF_S
+                pause_s = first_s
+            kept.endings.append(kept.child.ending())
             line = kept.child.last_line() or "nothing in its log"
             self._speak(f"{name} ended ({kept.child.ending()}); restarting it. Last line: {line}")
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(backoff_s * 2, _LAST_BACKOFF_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, most_s)
             started = time.monotonic()
-            kept.child = await self._spawn(kept.spec)
+            kept.child = await self._spawn(replace(kept.spec, env=self.told(name)))
             self._write()
             self._speak(f"{name} runs again (process {kept.child.pid}).")
 

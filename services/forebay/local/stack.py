@@ -8,7 +8,8 @@ stack.kill("llm_worker")   # SIGKILL; it is restarted
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,7 +20,9 @@ from forebay.local.environment import (
     ROOT,
     VHOST,
     Addresses,
+    Crew,
     Told,
+    World,
     kept_passwords,
     with_login,
 )
@@ -39,8 +42,8 @@ class Stack:
         directory: for `endpoints.json`, `processes.json`, `provider-calls.jsonl` and logs.
         env: settings for all our processes, over those of the stack.
         concurrency: calls in flight at most in each worker: one number, or one for each kind.
-        profile: how the simulated providers behave; see loadtest/providers/README.md.
-        seed: of the simulated providers.
+        world: how the simulated providers behave.
+        crew: how many of each process, and how soon a dead one is back.
         data: where private servers keep their data; `directory/data` if not said.
     """
 
@@ -49,8 +52,8 @@ class Stack:
         directory: Path,
         env: Mapping[str, str] | None = None,
         concurrency: int | Mapping[str, int] = DEFAULT_CONCURRENCY,
-        profile: str = "demo",
-        seed: int = 1,
+        world: World = World(),
+        crew: Crew = Crew(),
         data: Path | None = None,
     ) -> None:
         self.directory = directory.resolve()
@@ -58,7 +61,8 @@ class Stack:
         self._concurrency = (
             dict.fromkeys(PREFIXES, concurrency) if isinstance(concurrency, int) else concurrency
         )
-        self._world = (profile, seed)
+        self._world = world
+        self._crew = crew
         self._data = (data or directory / "data").resolve()
         self._open = contextlib.AsyncExitStack()
         self._ports: Ports
@@ -87,8 +91,13 @@ class Stack:
 
     @property
     def ingress_url(self) -> str:
-        """The HTTP API."""
+        """The HTTP API; of several the first."""
         return self._told.addresses.ingress
+
+    @property
+    def ingress_urls(self) -> Mapping[str, str]:
+        """Every ingress by its process name."""
+        return self._told.addresses.ingresses
 
     @property
     def providers_url(self) -> str:
@@ -117,6 +126,22 @@ class Stack:
     def kill(self, name: str) -> None:
         """SIGKILL a process; the supervisor restarts it."""
         self._supervisor.send(name)
+
+    def send(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process; if it ends, the supervisor restarts it."""
+        self._supervisor.send(name, number)
+
+    def tell(self, name: str, **env: str) -> None:
+        """Settings of one process from its next start on, in place of those told before."""
+        self._supervisor.tell(name, env)
+
+    def told(self, name: str) -> Mapping[str, str]:
+        """Everything that process is told at its next start; passwords are among it."""
+        return self._supervisor.told(name)
+
+    def endings(self, name: str) -> Sequence[str]:
+        """How that process ended so far, in words: `exit code 0`, `SIGKILL`."""
+        return self._supervisor.endings(name)
 
     def log(self, name: str) -> Path:
         """The log file of a process."""
@@ -147,23 +172,23 @@ class Stack:
         # Kept, because the ports are ours as long as it lives.
         self._ports = ports = Ports()
         # Memorable ports first: the servers take what is left.
-        addresses = Addresses.choose(ports)
+        addresses = Addresses.choose(ports, self._crew)
         found = await opening.enter_async_context(servers(self._data, ports=ports))
         passwords = kept_passwords(self._data / "passwords.json")
         self._told = Told(found, addresses, self._concurrency, self._env, passwords)
-        supervisor = Supervisor(self.directory, ROOT)
+        supervisor = Supervisor(self.directory, ROOT, pauses_s=self._crew.pauses_s)
         self._supervisor = await opening.enter_async_context(supervisor)
         say("Starting our processes ...")
         await together(self._start_providers(), self._apply_topology())
         # Together: each waits by itself for what it needs.
-        await supervisor.start(self._told.ingress(), *self._told.probed())
+        await supervisor.start(*self._told.ingresses(), *self._told.probed())
         opening.callback((self.directory / "endpoints.json").unlink, missing_ok=True)
         write_json(self.directory / "endpoints.json", self.endpoints())
 
     async def _start_providers(self) -> None:
         calls = self.directory / "provider-calls.jsonl"
         calls.unlink(missing_ok=True)
-        await self._supervisor.start(self._told.providers(*self._world, calls))
+        await self._supervisor.start(self._told.providers(self._world, calls))
 
     async def _apply_topology(self) -> None:
         if self.servers.management_url:

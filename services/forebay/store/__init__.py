@@ -5,7 +5,7 @@ single-document compare-and-set behind one of these methods. `mongo.py` is the r
 the shipped fake; tests/contract runs the same suite over both.
 
 Every method raises `StoreUnavailable` when the store does not answer in time; a write may then have
-happened or not, and every write here is safe to repeat.
+happened or not, and every write here but `retry` is safe to repeat.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Refusal(StrEnum):
     it."""
     EXPIRED = "expired"
     """`start_by` or `deadline` passed; `expire` ends it."""
+    SUSPECT = "suspect"
+    """It may be what kills its workers, and the claim was not for such (`store/suspects.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ class JobQuery:
     states: frozenset[JobState] = frozenset()
     kinds: frozenset[JobKind] = frozenset()
     limit: int = 50
+    dead_lettered: bool | None = None
+    """Only jobs whose attempts ran out (True), or only the others (False)."""
     before: str | None = None
     """Only jobs with an id below this one: the cursor (ids sort by time)."""
 
@@ -168,6 +172,8 @@ class Rescue:
 
     ref: JobRef
     state: JobState
+    dead_lettered: bool = False
+    """Failed because its attempts ran out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +185,16 @@ class Backlog:
     state: JobState
     count: int
     oldest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one step of the walk over the large results did."""
+
+    removed: int
+    """Chunks that no job points to."""
+    reached: str | None
+    """Where the next step goes on; None: the end was reached, it begins anew."""
 
 
 class JobStore(Protocol):
@@ -212,16 +228,36 @@ class JobStore(Protocol):
     async def list(self, query: JobQuery) -> Sequence[Job]:
         """At most `query.limit` jobs, newest first, without input and result."""
 
+    async def look_up(self, job_ids: Collection[str]) -> Sequence[Job]:
+        """These jobs, whatever their tenant, in no order; what is not there is left out.
+
+        For an auditor, at most a few thousand at once. Without input; of an inline result it says
+        only that there is one: `result` is then an empty text, which is never JSON.
+        """
+
     async def finished(self, job_ids: Collection[str]) -> frozenset[str]:
         """Which of these jobs are terminal (or gone): one query for all waiting callers."""
 
     async def claim(
-        self, ref: JobRef, worker: str, lease_s: float, token: str | None = None
+        self,
+        ref: JobRef,
+        worker: str,
+        lease_s: float,
+        token: str | None = None,
+        *,
+        suspects: bool = True,
     ) -> Claimed | Refused:
         """Take the job if it may run now: count the attempt, give a fresh lease.
 
         `token` becomes the lease's. Who makes it beforehand can repeat a claim after an unknown
         answer: it finds its own lease and counts nothing twice. Left out, it is made here.
+        Without `suspects` a job that may be what kills its workers is refused and left as it is.
+        """
+
+    async def postpone(self, ref: JobRef, wait_s: float) -> None:
+        """Let a queued job that was refused as a suspect wait; nothing is counted or recorded.
+
+        A job that is not queued any more is left alone.
         """
 
     async def renew(self, job_id: str, token: str, lease_s: float) -> Renewal:
@@ -251,8 +287,27 @@ class JobStore(Protocol):
         a fast clock would hide its jobs.
         """
 
-    async def unclaimed(self, route: Route, older_than_s: float, limit: int) -> Sequence[JobRef]:
-        """Queued jobs of a route whose message was confirmed at least that long ago."""
+    async def unclaimed(
+        self, route: Route, older_than_s: float, limit: int, after: datetime | None = None
+    ) -> Sequence[JobRef]:
+        """Queued jobs of a route whose message was confirmed at least that long ago, oldest first.
+
+        With `after` only those queued then or later: it is the last `queued_at` of the page before.
+        Limit: a new job whose submitter's clock is ahead is taken that much later.
+        """
+
+    async def confirmed(self, route: Route) -> int:
+        """How many queued jobs of a route have a confirmed message.
+
+        It reads every queued job of the route: for when there is a reason to ask.
+        """
+
+    async def newest_running(self, route: Route, prompt_s: float) -> float | None:
+        """Seconds since the newest message of a route was confirmed whose job runs now.
+
+        Of jobs confirmed within `prompt_s` of being queued only: these were published once, so the
+        place that their message had in the queue is known that well. None when none of them runs.
+        """
 
     async def queue_due(self, limit: int) -> Sequence[JobRef]:
         """Queue scheduled and retrying jobs whose `not_before` has come; the ones to publish.
@@ -272,6 +327,27 @@ class JobStore(Protocol):
 
     async def backlog(self) -> Sequence[Backlog]:
         """Counts by kind, lane and state of all jobs that are not terminal."""
+
+    async def retry(self, tenant: str, job_id: str) -> Job | None:
+        """Queue a terminal job again by hand, under the next generation; None when there is none.
+
+        All its attempts are there again, and the history is kept. What belonged to the end goes:
+        result, error, usage, the date of its removal. So do `start_by` and `deadline`, which were
+        promises about the first time and may have passed: a retried job has no time limit. A
+        message or a lease of an earlier generation means nothing any more. The job is unpublished
+        afterwards.
+
+        Raises `IllegalTransition` when the job is not terminal. Not to be repeated blindly after
+        `StoreUnavailable`: it may have been done, and the job may have ended again; its generation
+        says so.
+        """
+
+    async def prune(self, after: str | None, limit: int) -> Pruned:
+        """Look at the next `limit` chunks of large results; remove those that nobody can want.
+
+        A chunk is wanted while its job points to its token, or is leased under it. One whose job is
+        not there is left alone: its own retention removes it, and a restore may be under way.
+        """
 
     async def close(self) -> None:
         """Give the connections back."""

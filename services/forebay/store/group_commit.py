@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.errors import StoreError, StoreOverloaded, StoreUnavailable
 from forebay.jobs import Job
 from forebay.store import InsertResult, JobStore
@@ -151,6 +152,7 @@ class GroupCommit:
     async def _commit(self, batch: Sequence[_Accept]) -> None:
         if not batch:
             return
+        crashpoint(CrashPoint.INGRESS_BEFORE_INSERT)
         try:
             results = await self._store.insert([accept.job for accept in batch])
         except StoreUnavailable as away:
@@ -161,6 +163,7 @@ class GroupCommit:
         except Exception as refused:  # noqa: BLE001  the flusher outlives any job
             await self._commit_apart(batch, refused)
         else:
+            crashpoint(CrashPoint.INGRESS_AFTER_INSERT)
             for accept, result in zip(batch, results, strict=True):
                 accept.answer.set_result(result)
 

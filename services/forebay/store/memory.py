@@ -35,6 +35,7 @@ from forebay.store import (
     JobQuery,
     JobRef,
     KeyTaken,
+    Pruned,
     Refusal,
     Refused,
     Renewal,
@@ -103,22 +104,34 @@ class MemoryJobStore:
             if job.tenant == query.tenant
             and (not query.states or job.state in query.states)
             and (not query.kinds or job.kind in query.kinds)
+            and query.dead_lettered in {None, job.dead_lettered}
             and (query.before is None or job.id < query.before)
         )
         return [*itertools.islice(found, query.limit)]
+
+    async def look_up(self, job_ids: Collection[str]) -> Sequence[Job]:
+        """See `JobStore.look_up`."""
+        found = (self._jobs[job_id] for job_id in frozenset(job_ids) if job_id in self._jobs)
+        return [job.evolve(input="", result=None if job.result is None else "") for job in found]
 
     async def finished(self, job_ids: Collection[str]) -> frozenset[str]:
         """See `JobStore.finished`."""
         return frozenset(i for i in job_ids if i not in self._jobs or self._jobs[i].done)
 
     async def claim(
-        self, ref: JobRef, worker: str, lease_s: float, token: str | None = None
+        self,
+        ref: JobRef,
+        worker: str,
+        lease_s: float,
+        token: str | None = None,
+        *,
+        suspects: bool = True,
     ) -> Claimed | Refused:
         """See `JobStore.claim`."""
         job, now = self._jobs.get(ref.id), self._now()
         if job is None:
             return Refused(Refusal.UNKNOWN)
-        reason = refusal(job, ref.generation, now)
+        reason = refusal(job, ref.generation, now, suspects=suspects)
         if reason is not None:
             mine = job.lease is not None and job.lease.token == token
             return Claimed(job) if mine else Refused(reason)
@@ -136,6 +149,15 @@ class MemoryJobStore:
                 )
             )
         )
+
+    async def postpone(self, ref: JobRef, wait_s: float) -> None:
+        """See `JobStore.postpone`."""
+        job = self._jobs.get(ref.id)
+        if job is None or job.generation != ref.generation:
+            return
+        if job.state in sources(Event.POSTPONED, JobState.RETRYING):
+            due = _later(self._now(), wait_s)
+            self._put(job.evolve(state=JobState.RETRYING, not_before=due, published_at=None))
 
     async def renew(self, job_id: str, token: str, lease_s: float) -> Renewal:
         """See `JobStore.renew`."""
@@ -168,18 +190,47 @@ class MemoryJobStore:
             if job is not None and job.state is JobState.QUEUED and _same_stay(job, ref):
                 self._put(job.evolve(published_at=self._now()))
 
-    async def unclaimed(self, route: Route, older_than_s: float, limit: int) -> Sequence[JobRef]:
+    async def unclaimed(
+        self, route: Route, older_than_s: float, limit: int, after: datetime | None = None
+    ) -> Sequence[JobRef]:
         """See `JobStore.unclaimed`."""
         now, age = self._now(), timedelta(seconds=older_than_s)
+        fast = timedelta(seconds=updates.FAST_CLOCK_S)
         found = [
-            JobRef.of(job)
+            (job.queued_at, job)
             for job in self._jobs.values()
             if job.state is JobState.QUEUED
             and (job.kind, job.lane) == route
             and job.published_at is not None
             and now - job.published_at >= age
+            and job.queued_at is not None
+            and now - job.queued_at >= age - fast
+            and (after is None or job.queued_at >= after)
         ]
-        return found[:limit]
+        oldest_first = sorted(found, key=lambda pair: pair[0])
+        return [JobRef.of(job) for _, job in oldest_first[:limit]]
+
+    async def confirmed(self, route: Route) -> int:
+        """See `JobStore.confirmed`."""
+        return sum(
+            job.state is JobState.QUEUED
+            and (job.kind, job.lane) == route
+            and job.published_at is not None
+            for job in self._jobs.values()
+        )
+
+    async def newest_running(self, route: Route, prompt_s: float) -> float | None:
+        """See `JobStore.newest_running`."""
+        confirmed = [
+            job.published_at
+            for job in self._jobs.values()
+            if job.state is JobState.RUNNING
+            and (job.kind, job.lane) == route
+            and job.published_at is not None
+            and job.queued_at is not None
+            and abs(job.published_at - job.queued_at) <= timedelta(seconds=prompt_s)
+        ]
+        return (self._now() - max(confirmed)).total_seconds() if confirmed else None
 
     async def unpublished(
         self, older_than_s: float, limit: int, without: Collection[Route] = ()
@@ -219,7 +270,7 @@ class MemoryJobStore:
         ]
         first = sorted(found, key=lambda pair: pair[0])[:limit]
         taken = [self._put(_rescued(job, now)) for _, job in first]
-        return [Rescue(JobRef.of(job), job.state) for job in taken]
+        return [Rescue(JobRef.of(job), job.state, job.dead_lettered) for job in taken]
 
     async def expire(self, limit: int) -> int:
         """See `JobStore.expire`."""
@@ -245,6 +296,24 @@ class MemoryJobStore:
             if job.queued_at is not None:
                 queued[group] = min(job.queued_at, queued.get(group, job.queued_at))
         return [Backlog(*group, count, queued.get(group)) for group, count in counts.items()]
+
+    async def retry(self, tenant: str, job_id: str) -> Job | None:
+        """See `JobStore.retry`."""
+        job = await self.get(tenant, job_id)
+        return None if job is None else self._put(_retried(job, self._now()))
+
+    async def prune(self, after: str | None, limit: int) -> Pruned:
+        """See `JobStore.prune`; here a large result is one chunk."""
+        beyond = [key for key in sorted(self._large) if after is None or "/".join(key) > after]
+        chosen = beyond[:limit]
+        orphans = [key for key in chosen if self._is_orphan(*key)]
+        for key in orphans:
+            del self._large[key]
+        return Pruned(len(orphans), "/".join(chosen[-1]) if len(chosen) == limit else None)
+
+    def _is_orphan(self, job_id: str, token: str) -> bool:
+        job = self._jobs.get(job_id)
+        return job is not None and token not in _tokens(job)
 
     async def close(self) -> None:
         """Memory has no connections."""
@@ -288,6 +357,17 @@ def _queued(job: Job, now: datetime) -> Job:
     return job.evolve(state=state, queued_at=now, not_before=None, published_at=None)
 
 
+def _retried(job: Job, now: datetime) -> Job:
+    return job.evolve(
+        state=transition(job.state, Event.REPLAYED),
+        generation=job.generation + 1,
+        attempts=0,
+        queued_at=now,
+        dead_lettered=False,
+        **dict.fromkeys(updates.OF_ONE_GENERATION),
+    )
+
+
 def _rescued(job: Job, now: datetime) -> Job:
     after = _with_attempt(job, _lost_attempt(job, now)).evolve(
         lease=None, published_at=None, dead_lettered=False
@@ -326,6 +406,11 @@ def _lost_attempt(job: Job, now: datetime) -> Attempt:
         finished_at=now,
         queue_wait_ms=max(waited // _MILLISECOND, 0),
     )
+
+
+def _tokens(job: Job) -> Collection[str]:
+    """Under which tokens a large result of the job may be wanted."""
+    return [held.token for held in (job.lease, job.result_ref) if held is not None]
 
 
 def _same_stay(job: Job, ref: JobRef) -> bool:

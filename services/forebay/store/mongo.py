@@ -15,8 +15,9 @@ from datetime import datetime, timedelta
 from pymongo import DESCENDING, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
-from forebay.errors import JobError, StoreUnavailable
-from forebay.jobs import Job, JobKind, JobState, Lane, expiry_error
+from forebay.crashpoints import CrashPoint, crashpoint
+from forebay.errors import IllegalTransition, JobError, StoreUnavailable
+from forebay.jobs import Event, Job, JobKind, JobState, Lane, expiry_error, transition
 from forebay.settings import StoreSettings
 from forebay.store import (
     Backlog,
@@ -27,6 +28,7 @@ from forebay.store import (
     JobQuery,
     JobRef,
     KeyTaken,
+    Pruned,
     Refusal,
     Refused,
     Renewal,
@@ -43,14 +45,18 @@ from forebay.store.results import INLINE_BYTES, LargeResults
 from forebay.telemetry.logging import Logger
 
 _DUPLICATE = 11000
-_CLAIM_TRIES = 3
+_TRIES = 3
 PREPARE_S = 60.0
 """An index on a large collection takes its time to build."""
 
 _REF_FIELDS = dict.fromkeys(
-    ("generation", "kind", "lane", "attempts", "traceparent", "queued_at", "state"), 1
+    ("generation", "kind", "lane", "attempts", "traceparent", "queued_at"), 1
 )
+_MOVED_FIELDS = {**_REF_FIELDS, "state": 1, "dead_lettered": 1}
 _WITHOUT_TEXT = {"input": 0, "result": 0}
+_IF_THERE = {"$cond": [{"$eq": [{"$type": "$result"}, "string"]}, "", "$$REMOVE"]}
+_SHORTENED: tuple[Document, ...] = ({"$unset": "input"}, {"$set": {"result": _IF_THERE}})
+"""Without input, and of the result only whether there is one."""
 
 
 @asynccontextmanager
@@ -126,11 +132,20 @@ class MongoJobStore:
             condition |= updates.in_states(query.states)
         if query.kinds:
             condition["kind"] = {"$in": sorted(query.kinds)}
+        if query.dead_lettered is not None:
+            condition["dead_lettered"] = query.dead_lettered
         if query.before is not None:
             condition["_id"] = {"$lt": query.before}
         found = self._jobs.find(condition, _WITHOUT_TEXT).sort("_id", DESCENDING)
         async with self._connection.calling():
             documents = await found.limit(query.limit).to_list(None)
+        return [from_document(document) for document in documents]
+
+    async def look_up(self, job_ids: Collection[str]) -> Sequence[Job]:
+        """See `JobStore.look_up`."""
+        pipeline: list[Document] = [{"$match": {"_id": {"$in": [*job_ids]}}}, *_SHORTENED]
+        async with self._connection.calling():
+            documents = await self._connection.aggregate(self._jobs, pipeline)
         return [from_document(document) for document in documents]
 
     async def finished(self, job_ids: Collection[str]) -> frozenset[str]:
@@ -143,22 +158,33 @@ class MongoJobStore:
         return frozenset(job_ids) - {document["_id"] for document in active}
 
     async def claim(
-        self, ref: JobRef, worker: str, lease_s: float, token: str | None = None
+        self,
+        ref: JobRef,
+        worker: str,
+        lease_s: float,
+        token: str | None = None,
+        *,
+        suspects: bool = True,
     ) -> Claimed | Refused:
         """See `JobStore.claim`."""
         token = token or secrets.token_hex(16)
         pipeline = updates.claim(token, worker, lease_s)
         # More than once only when the reason against it went away before it could be read.
-        for _ in range(_CLAIM_TRIES):
-            claimed = await self._swap(updates.claimable(ref), pipeline)
+        for _ in range(_TRIES):
+            claimed = await self._swap(updates.claimable(ref, suspects=suspects), pipeline)
             if claimed is not None:
                 return Claimed(claimed)
-            reason = await self._reason_against(ref)
+            reason = await self._reason_against(ref, suspects)
             if reason is not None:
                 # A first try whose answer was lost: the lease is ours already.
                 mine = await self._one({"_id": ref.id, "lease.token": token})
                 return Refused(reason) if mine is None else Claimed(mine)
         return Refused(Refusal.BUSY)
+
+    async def postpone(self, ref: JobRef, wait_s: float) -> None:
+        """See `JobStore.postpone`."""
+        async with self._connection.calling():
+            await self._jobs.update_one(updates.postponable(ref), updates.postpone(wait_s))
 
     async def renew(self, job_id: str, token: str, lease_s: float) -> Renewal:
         """See `JobStore.renew`."""
@@ -189,12 +215,30 @@ class MongoJobStore:
             async with self._connection.calling():
                 await self._jobs.bulk_write(marks, ordered=False)
 
-    async def unclaimed(self, route: Route, older_than_s: float, limit: int) -> Sequence[JobRef]:
+    async def unclaimed(
+        self, route: Route, older_than_s: float, limit: int, after: datetime | None = None
+    ) -> Sequence[JobRef]:
         """See `JobStore.unclaimed`."""
-        found = self._jobs.find(updates.unclaimed(route, older_than_s), _REF_FIELDS).limit(limit)
+        found = self._jobs.find(updates.unclaimed(route, older_than_s, after), _REF_FIELDS)
         async with self._connection.calling():
-            documents = await found.to_list(None)
+            documents = await found.sort("queued_at").limit(limit).to_list(None)
         return [_ref(document) for document in documents]
+
+    async def confirmed(self, route: Route) -> int:
+        """See `JobStore.confirmed`."""
+        async with self._connection.calling():
+            return await self._jobs.count_documents(updates.confirmed(route))
+
+    async def newest_running(self, route: Route, prompt_s: float) -> float | None:
+        """See `JobStore.newest_running`."""
+        pipeline: list[Document] = [
+            {"$match": updates.running_promptly(route, prompt_s)},
+            {"$group": {"_id": None, "newest": {"$max": "$published_at"}}},
+            {"$project": {"age_ms": {"$subtract": [updates.NOW, "$newest"]}}},
+        ]
+        async with self._connection.calling():
+            found = await self._connection.aggregate(self._jobs, pipeline, hint="backlog")
+        return found[0]["age_ms"] / 1000 if found else None
 
     async def unpublished(
         self, older_than_s: float, limit: int, without: Collection[Route] = ()
@@ -215,7 +259,7 @@ class MongoJobStore:
         """See `JobStore.rescue`."""
         turn = secrets.token_hex(16)
         moved = await self._move(updates.lapsed(), "lease.until", limit, turn, updates.rescue(turn))
-        return [Rescue(_ref(document), JobState(document["state"])) for document in moved]
+        return [_rescue(document) for document in moved]
 
     async def expire(self, limit: int) -> int:
         """See `JobStore.expire`."""
@@ -242,6 +286,23 @@ class MongoJobStore:
         async with self._connection.calling():
             groups = await self._connection.aggregate(self._jobs, pipeline, hint="backlog")
         return [_backlog(group) for group in groups]
+
+    async def retry(self, tenant: str, job_id: str) -> Job | None:
+        """See `JobStore.retry`."""
+        # More than once only when the job ended before the reason against it could be read.
+        for _ in range(_TRIES):
+            again = await self._swap(updates.retryable(tenant, job_id), updates.retry())
+            if again is not None:
+                return again
+            job = await self.get(tenant, job_id)
+            if job is None:
+                return None
+            transition(job.state, Event.REPLAYED)
+        raise IllegalTransition(f"{job_id} is being retried by somebody else")
+
+    async def prune(self, after: str | None, limit: int) -> Pruned:
+        """See `JobStore.prune`."""
+        return await self._large.prune(after, limit)
 
     async def close(self) -> None:
         """See `JobStore.close`."""
@@ -272,7 +333,7 @@ class MongoJobStore:
             there = {document["_id"] for document in await found.to_list(None)}
         return frozenset(job.id for job in jobs) - there
 
-    async def _reason_against(self, ref: JobRef) -> Refusal | None:
+    async def _reason_against(self, ref: JobRef, suspects: bool) -> Refusal | None:
         pipeline: list[Document] = [
             {"$match": {"_id": ref.id}},
             {"$project": _WITHOUT_TEXT},
@@ -282,7 +343,8 @@ class MongoJobStore:
             found = await self._connection.aggregate(self._jobs, pipeline)
         if not found:
             return Refusal.UNKNOWN
-        return refusal(from_document(found[0]), ref.generation, found[0]["now"])
+        job, now = from_document(found[0]), found[0]["now"]
+        return refusal(job, ref.generation, now, suspects=suspects)
 
     async def _finish_large(
         self, job_id: str, token: str, ending: Ending, data: bytes
@@ -291,6 +353,7 @@ class MongoJobStore:
         if until is None:
             return await self._after_missed_end(job_id, token, ending)
         ref = await self._large.write(job_id, token, data, until)
+        crashpoint(CrashPoint.WORKER_AFTER_CHUNKS)
         condition = updates.endable(job_id, token, ending)
         ended = await self._swap(condition, updates.end(token, ending, ref))
         if ended is not None:
@@ -343,7 +406,7 @@ class MongoJobStore:
         chosen = {"_id": {"$in": ids}}
         async with self._connection.calling():
             await self._jobs.update_many({**chosen, **condition}, pipeline)
-            return await self._jobs.find({**chosen, "turn": turn}, _REF_FIELDS).to_list(None)
+            return await self._jobs.find({**chosen, "turn": turn}, _MOVED_FIELDS).to_list(None)
 
 
 def _duplicates(partly: BulkWriteError) -> list[Document]:
@@ -365,6 +428,10 @@ def _ref(document: Document) -> JobRef:
         traceparent=document.get("traceparent"),
         queued_at=document.get("queued_at"),
     )
+
+
+def _rescue(document: Document) -> Rescue:
+    return Rescue(_ref(document), JobState(document["state"]), document["dead_lettered"])
 
 
 def _backlog(group: Document) -> Backlog:

@@ -10,16 +10,18 @@ from datetime import datetime
 
 from forebay.jobs import Job, JobState, OnUnknown
 from forebay.store import Refusal
+from forebay.store.suspects import is_suspect
 from forebay.store.updates import CLAIMABLE, LAPSABLE
 
 
-def refusal(job: Job, generation: int, now: datetime) -> Refusal | None:
+def refusal(job: Job, generation: int, now: datetime, *, suspects: bool = True) -> Refusal | None:
     """The first reason against a claim by a message of this generation; None when there is none.
 
     Args:
         job: as it is in the store.
         generation: of the message.
         now: the store's time.
+        suspects: whether the claim is for suspects too.
     """
     if job.generation != generation:
         return Refusal.STALE
@@ -34,7 +36,7 @@ def refusal(job: Job, generation: int, now: datetime) -> Refusal | None:
     unrepeatable = job.state in LAPSABLE and job.on_unknown is OnUnknown.FAIL
     if unrepeatable or job.attempts >= job.max_attempts:
         return Refusal.EXHAUSTED
-    return None
+    return Refusal.SUSPECT if not suspects and is_suspect(job) else None
 
 
 def lapsed(job: Job, now: datetime) -> bool:

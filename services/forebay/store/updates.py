@@ -35,6 +35,7 @@ from forebay.store.documents import (
     error_document,
     usage_document,
 )
+from forebay.store.suspects import suspect
 
 Pipeline = list[Document]
 
@@ -45,6 +46,10 @@ MOST_HISTORY = 200
 """Attempts kept on a job, the latest. Only snoozes can bring it there: they are not counted, and a
 provider closed for days would otherwise grow the document to its limit."""
 
+FAST_CLOCK_S = 5.0
+"""By how much the clock of whoever submitted a job may be ahead of the store's without any effect.
+"""
+
 CLAIMABLE = sources(Event.CLAIMED, JobState.RUNNING)
 LAPSABLE = frozenset(
     state for state, steps in TRANSITIONS.items() if steps.get(Event.LEASE_LOST) in CLAIMABLE
@@ -52,11 +57,28 @@ LAPSABLE = frozenset(
 """A lapsed lease here means the job is as good as queued: a claim may take it at once."""
 LEASED = frozenset(state for state, steps in TRANSITIONS.items() if Event.LEASE_LOST in steps)
 WAITING = sources(Event.EXPIRED, JobState.EXPIRED) - LEASED
+OF_ONE_GENERATION = (
+    "not_before",
+    "start_by",
+    "deadline",
+    "lease",
+    "published_at",
+    "started_at",
+    "finished_at",
+    "expires_at",
+    "result",
+    "result_ref",
+    "error",
+    "usage",
+)
+"""What a retry by hand takes off the job. `last_token` stays: the worker that ended the former
+generation and did not hear the answer may still ask again, and it did end it."""
 DUE_FROM = sources(Event.DUE, JobState.QUEUED)
 
 EXHAUSTED = JobError(
     ErrorCode.ATTEMPTS_EXHAUSTED,
-    "Every allowed attempt was lost with its worker; submit the job again when workers are stable.",
+    "No allowed attempt succeeded, and the last one was lost with its worker; retry the job when "
+    "workers are stable.",
     retryable=True,
 )
 UNKNOWN_OUTCOME = JobError(
@@ -67,7 +89,7 @@ UNKNOWN_OUTCOME = JobError(
 CANCELED = JobError(ErrorCode.CANCELED, "The caller canceled the job.")
 
 
-def claimable(ref: JobRef) -> Document:
+def claimable(ref: JobRef, *, suspects: bool = True) -> Document:
     """The filter of a claim: the job may run now, and an attempt is left."""
     waits = _both(_is_in(CLAIMABLE), _or(_not_in({JobState.RETRYING}), _has_come("not_before")))
     lapsed = _both(
@@ -80,7 +102,10 @@ def claimable(ref: JobRef) -> Document:
         "generation": ref.generation,
         **in_states(CLAIMABLE | LAPSABLE),
         "$expr": _both(
-            _or(waits, lapsed), {"$lt": ["$attempts", "$max_attempts"]}, _not(_out_of_time())
+            _or(waits, lapsed),
+            {"$lt": ["$attempts", "$max_attempts"]},
+            _not(_out_of_time()),
+            *([] if suspects else [_not(suspect())]),
         ),
     }
 
@@ -102,6 +127,20 @@ def claim(token: str, worker: str, lease_s: float) -> Pipeline:
             }
         },
         {"$unset": ["not_before"]},
+    ]
+
+
+def postponable(ref: JobRef) -> Document:
+    """The filter of a job that was refused as a suspect and still waits for a claim."""
+    states = in_states(sources(Event.POSTPONED, JobState.RETRYING))
+    return {"_id": ref.id, "generation": ref.generation, **states}
+
+
+def postpone(wait_s: float) -> Pipeline:
+    """Let it wait; no attempt is counted, and no record is written."""
+    return [
+        {"$set": {"state": JobState.RETRYING.value, "not_before": _in(wait_s)}},
+        {"$unset": ["published_at"]},
     ]
 
 
@@ -194,16 +233,38 @@ def unpublished(older_than_s: float, without: Collection[Route] = ()) -> Documen
     }
 
 
-def unclaimed(route: Route, older_than_s: float) -> Document:
-    """The filter of queued jobs of a route whose message was confirmed that long ago."""
+def confirmed(route: Route) -> Document:
+    """The filter of queued jobs of a route for which the broker confirmed a message."""
     kind, lane = route
-    waits = {"$subtract": [NOW, "$published_at"]}
     return {
         "kind": kind.value,
         "lane": lane.value,
         "state": JobState.QUEUED.value,
         "published_at": {"$type": "date"},
-        "$expr": {"$gte": [waits, _ms(older_than_s)]},
+    }
+
+
+def unclaimed(route: Route, older_than_s: float, after: datetime | None = None) -> Document:
+    """The filter of queued jobs of a route whose message was confirmed that long ago.
+
+    What was published then was queued before; said as well, because that is what the index knows.
+    """
+    waits = {"$subtract": [NOW, "$published_at"]}
+    bound = {"$subtract": [NOW, _ms(older_than_s - FAST_CLOCK_S)]}
+    return {
+        **confirmed(route),
+        "$expr": _both({"$gte": [waits, _ms(older_than_s)]}, {"$lte": ["$queued_at", bound]}),
+        **({} if after is None else {"queued_at": {"$gte": after}}),
+    }
+
+
+def running_promptly(route: Route, prompt_s: float) -> Document:
+    """The filter of running jobs of a route whose message was confirmed soon after it was due."""
+    waited = {"$abs": {"$subtract": ["$published_at", "$queued_at"]}}
+    return {
+        **confirmed(route),
+        "state": JobState.RUNNING.value,
+        "$expr": {"$lte": [waited, _ms(prompt_s)]},
     }
 
 
@@ -273,6 +334,28 @@ def expire(error: JobError) -> Pipeline:
     """End it, saying which limit passed."""
     fields = {"state": JobState.EXPIRED.value, "error": _literal(error_document(error))}
     return [{"$set": {**fields, **_TERMINAL}}, {"$unset": ["not_before"]}]
+
+
+def retryable(tenant: str, job_id: str) -> Document:
+    """The filter of a job that may be run again by hand."""
+    states = in_states(sources(Event.REPLAYED, JobState.QUEUED))
+    return {"_id": job_id, "tenant": tenant, **states}
+
+
+def retry() -> Pipeline:
+    """Begin the next generation: queued now, with all its attempts, without what the last left."""
+    return [
+        {
+            "$set": {
+                "state": JobState.QUEUED.value,
+                "generation": {"$add": ["$generation", 1]},
+                "attempts": 0,
+                "queued_at": NOW,
+                "dead_lettered": False,
+            }
+        },
+        {"$unset": [*OF_ONE_GENERATION]},
+    ]
 
 
 def in_states(states: Collection[JobState]) -> Document:

@@ -13,6 +13,8 @@ class LogEvent(StrEnum):
 
     PROCESS_STARTED = "process.started"
     """A process begins, with its version; it has read no setting of its own yet."""
+    ARMED = "process.armed"
+    """The process was told to kill itself at a crash point: a test, never a deployment."""
     DRAINED = "process.drained"
     """What became of the work in hand: finished, aborted, given back."""
     PROCESS_STOPPING = "process.stopping"
@@ -57,6 +59,8 @@ class LogEvent(StrEnum):
     """Jobs whose lease ran out were taken back."""
     EXPIRED = "rescuer.expired"
     """Waiting jobs whose time limit passed were expired."""
+    PRUNED = "pruner.pruned"
+    """Pieces of large results that no job points to were removed."""
     REQUEST_FAILED = "request.failed"
     """An HTTP request ended in a defect of ours."""
     LEAVING = "ingress.leaving"

@@ -107,6 +107,11 @@ class Metrics:
             ["state"],
             registry=registry,
         )
+        self.pruned = Counter(
+            "forebay_pruned",
+            "Pieces of large results removed because no job points to them.",
+            registry=registry,
+        )
         self.jobs = Gauge(
             "forebay_jobs_open",
             "Open jobs in the store.",

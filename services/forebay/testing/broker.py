@@ -10,12 +10,13 @@ not have: permissions, message age, and several members.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import uuid
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forebay.broker import DeadReason, JobMessage, Malformed, NotPublished, Receive
+from forebay.broker import DeadLetter, DeadReason, JobMessage, Malformed, NotPublished, Receive
 from forebay.broker.envelope import Envelope, dead, read, seal
 from forebay.broker.topology import DELIVERY_LIMIT, queue_name, routing_key
 from forebay.jobs import JobKind, Lane
@@ -69,6 +70,18 @@ class FakeBroker:
         consumer = FakeConsumer(self, kind, prefetch)
         self._consumers.append(consumer)
         return consumer
+
+    def forget(self, consumer: FakeConsumer) -> None:
+        """A consumer is gone for good; what it held goes back."""
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
+        consumer.lose_connection()
+        self.pump()
+
+    @property
+    def held(self) -> int:
+        """Messages in the hands of consumers."""
+        return sum(consumer.holds for consumer in self._consumers)
 
     def stop(self) -> None:
         """Go down: every connection is cut, the queues stay."""
@@ -154,7 +167,7 @@ class FakeBroker:
 
 
 class FakePublisher:
-    """The `Publisher` and the `Queues` of the fake."""
+    """The `Publisher`, the `Queues` and the `DeadLetters` of the fake."""
 
     def __init__(self, broker: FakeBroker) -> None:
         self._broker = broker
@@ -163,6 +176,22 @@ class FakePublisher:
         """Publish all; the outcome is known at once, but other tasks get their turn."""
         await asyncio.sleep(0)
         return [self._broker.accept(message) for message in messages]
+
+    async def bury(self, letters: Sequence[DeadLetter]) -> Sequence[NotPublished | None]:
+        """Put each into the dead queue of its kind."""
+        await asyncio.sleep(0)
+        return [self._bury(letter) for letter in letters]
+
+    def _bury(self, letter: DeadLetter) -> NotPublished | None:
+        if not self._broker.up:
+            return NotPublished.UNAVAILABLE
+        if self._broker.blocked:
+            return NotPublished.BLOCKED
+        message = letter.message
+        key = routing_key(message.kind, message.lane)
+        envelope = dead(seal(message, uuid.uuid4().hex), key, letter.reason, letter.detail)
+        buried = self._broker.bury(message.kind, envelope)
+        return None if buried else NotPublished.RETURNED
 
     async def waiting(self, kind: JobKind, lane: Lane) -> int | None:
         """Messages ready; None while the broker is down."""
@@ -181,6 +210,8 @@ class FakeConsumer:
         self._receive: Receive | None = None
         self._ended = asyncio.Event()
         self._connection = 0
+        # Deliveries are the consumer's own steps, not those of whoever published.
+        self._context = contextvars.copy_context()
         self._held: dict[Lane, list[FakeDelivery]] = {lane: [] for lane in Lane}
 
     @property
@@ -197,6 +228,11 @@ class FakeConsumer:
     def connection(self) -> int:
         """Counts connections: what was delivered over an earlier one cannot be settled."""
         return self._connection
+
+    @property
+    def holds(self) -> int:
+        """How many deliveries are not settled."""
+        return sum(len(held) for held in self._held.values())
 
     @property
     def lacking(self) -> str | None:
@@ -222,13 +258,17 @@ class FakeConsumer:
 
     async def close(self) -> None:
         """Give back what is not settled."""
+        self.vanish()
+
+    def vanish(self) -> None:
+        """Its process is gone: what is not settled goes back, and nothing is received any more."""
         self._ended.set()
-        self.lose_connection()
+        self._broker.forget(self)
 
     def wake(self) -> None:
         """Look for messages at the loop's next turn."""
         if self._receiving:
-            asyncio.get_running_loop().call_soon(self._take)
+            asyncio.get_running_loop().call_soon(self._take, context=self._context)
 
     def _take(self) -> None:
         for lane, held in self._held.items():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from typing import Generic
 
+from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.errors import ErrorCode, JobError
 from forebay.jobs import Job, Lease
 from forebay.outcomes import Outcome, Retry
@@ -107,6 +108,7 @@ class LeasedCall(Generic[Request_contra]):
         while True:
             await asyncio.sleep(self._lease_s / 3)
             # While the store is away the call goes on: the compare-and-set at its end decides.
+            crashpoint(CrashPoint.WORKER_DURING_CALL)
             match await self._patiently(self._store.renew, job_id, token, self._lease_s):
                 case Renewal.HELD:
                     continue

@@ -17,7 +17,8 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from forebay.broker import DeadReason, Delivery, JobMessage, Malformed
-from forebay.errors import ErrorCode, JobError, Unstorable
+from forebay.crashpoints import CrashPoint, crashpoint
+from forebay.errors import ErrorCode, IllegalTransition, JobError, Unstorable
 from forebay.jobs import Attempt, Event, Job, Lease, Usage
 from forebay.outcomes import Failed
 from forebay.retry import RetryPolicy
@@ -27,7 +28,8 @@ from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 from forebay.worker.call import LeasedCall, LeaseGone
-from forebay.worker.verdict import Closing, NotBegun, Verdict, judge
+from forebay.worker.isolation import Isolation, wait_s
+from forebay.worker.verdict import CANCELED, Closing, NotBegun, Verdict, judge
 
 Request = TypeVar("Request", bound=BaseModel)
 
@@ -61,6 +63,7 @@ class Execution(Generic[Request]):
         self._metrics = metrics
         self._logger = logger
         self._patiently = patient()
+        self._isolation = Isolation()
 
     async def execute(self, delivery: Delivery, abort: asyncio.Event) -> None:
         """Do all that one delivery asks for.
@@ -72,18 +75,53 @@ class Execution(Generic[Request]):
         if isinstance(message, Malformed):
             await delivery.dead_letter(DeadReason.MALFORMED, message.reason)
             return
-        claim = await self._claim(message)
+        crashpoint(CrashPoint.WORKER_AFTER_RECEIVE)
+        claim = await self._claim(message, suspects=False)
+        if claim == Refused(Refusal.SUSPECT):
+            await self._execute_suspect(delivery, message, abort)
+        else:
+            await self._begin(delivery, message, claim, abort)
+
+    async def _execute_suspect(
+        self, delivery: Delivery, message: JobMessage, abort: asyncio.Event
+    ) -> None:
+        """What may kill this process runs without another such job beside it, or later."""
+        with self._isolation.place() as free:
+            if free:
+                claim = await self._claim(message, suspects=True)
+                await self._begin(delivery, message, claim, abort)
+                return
+        # Not claimed: if the other one kills the process now, this one loses nothing.
+        await self._patiently(
+            self._store.postpone,
+            _ref(message),
+            wait_s(random.random()),  # noqa: S311  jitter
+        )
+        await self._settle_refused(delivery, message, Refusal.SUSPECT)
+
+    async def _begin(
+        self,
+        delivery: Delivery,
+        message: JobMessage,
+        claim: Claimed | Refused,
+        abort: asyncio.Event,
+    ) -> None:
         if isinstance(claim, Refused):
             await self._settle_refused(delivery, message, claim.reason)
             return
+        crashpoint(CrashPoint.WORKER_AFTER_CLAIM)
         await self._work(delivery, claim.job, abort)
 
-    async def _claim(self, message: JobMessage) -> Claimed | Refused:
-        ref = JobRef(message.job_id, message.generation, message.kind, message.lane)
+    async def _claim(self, message: JobMessage, *, suspects: bool) -> Claimed | Refused:
         # Made once: a repeat after an unknown answer finds its own lease, not somebody else's.
         token = secrets.token_hex(16)
         return await self._patiently(
-            self._store.claim, ref, self._policy.worker, self._policy.lease_s, token
+            self._store.claim,
+            _ref(message),
+            self._policy.worker,
+            self._policy.lease_s,
+            token,
+            suspects=suspects,
         )
 
     async def _settle_refused(
@@ -121,13 +159,20 @@ class Execution(Generic[Request]):
 
     async def _conclude(self, delivery: Delivery, job: Job, closing: Closing, began: float) -> None:
         """Store how the attempt ended, then settle."""
+        crashpoint(CrashPoint.WORKER_BEFORE_WRITE)
         verdict = judge(job, closing, self._policy.retry, random.random())  # noqa: S311  jitter
         attempt = _attempt(job, verdict, self._policy.worker, time.monotonic() - began)
-        if await self._store_ending(job, verdict, attempt):
+        written = await self._store_ending(job, verdict, attempt)
+        if written:
             self._record(job, attempt, verdict.usage)
         else:
             self._lose(job)
-        await _settle(delivery, verdict)
+        crashpoint(CrashPoint.WORKER_BEFORE_ACK)
+        if written:
+            await _settle(delivery, verdict)
+        else:
+            # The job is somebody else's: what this attempt came to means nothing.
+            await delivery.ack()
 
     async def _store_ending(self, job: Job, verdict: Verdict, attempt: Attempt) -> bool:
         """Write it under the lease's token, however long the store is away."""
@@ -147,7 +192,12 @@ class Execution(Generic[Request]):
         except Unstorable as refused:
             # The provider's answer cannot be written, now or later; that it cannot, can be.
             error = JobError(ErrorCode.PROVIDER_ERROR, f"The answer cannot be stored: {refused}")
-        ending = replace(ending, event=Event.FAILED, result=None, error=error, usage=None)
+            ending = replace(ending, event=Event.FAILED, result=None, error=error, usage=None)
+        except IllegalTransition:
+            # Its caller asked to stop it meanwhile: there is no next attempt to wait for.
+            ending = replace(
+                ending, event=Event.CANCELED, error=CANCELED, uncount=False, dead_lettered=False
+            )
         return await self._patiently(self._store.finish, job.id, token, ending) is not None
 
     def _lose(self, job: Job) -> None:
@@ -209,6 +259,10 @@ def _attempt(job: Job, verdict: Verdict, worker: str, took_s: float) -> Attempt:
         provider_request_id=call.request_id if call else None,
         error=verdict.cause or verdict.error,
     )
+
+
+def _ref(message: JobMessage) -> JobRef:
+    return JobRef(message.job_id, message.generation, message.kind, message.lane)
 
 
 def _lease_of(job: Job) -> Lease:

@@ -31,6 +31,8 @@ class NotBegun:
     """The worker had to stop before the call."""
 
 
+CANCELED = JobError(ErrorCode.CANCELED, "The job was canceled during its call.")
+
 Closing = Outcome | DeadlinePassed | CancelRequested | Interrupted | NotBegun
 """Everything that can end an attempt while the lease is held."""
 
@@ -70,8 +72,7 @@ def judge(job: Job, closing: Closing, policy: RetryPolicy, chance: float) -> Ver
         case DeadlinePassed():
             return Verdict(event=Event.EXPIRED, error=expiry_error(job))
         case CancelRequested():
-            error = JobError(ErrorCode.CANCELED, "The job was canceled during its call.")
-            return Verdict(event=Event.CANCELED, error=error)
+            return Verdict(event=Event.CANCELED, error=CANCELED)
         case Interrupted():
             return _interrupted(job)
         case NotBegun():

@@ -11,6 +11,7 @@ SAYS = {
     400: "The body is not readable JSON.",
     404: "No such job.",
     408: "The body did not come in time; nothing was accepted.",
+    409: "The job is not done yet; only a terminal one can be run again.",
     410: "The result is kept no longer.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",

@@ -1,4 +1,4 @@
-"""Looking at jobs: one, its result, many."""
+"""Looking at jobs: one, its result, many; and running one again."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from forebay.errors import IllegalTransition
 from forebay.jobs import Job, JobKind, JobState
 from forebay.store import JobQuery
 from forebay.tasks import end
@@ -58,6 +59,10 @@ class ListQuery(QueryModel):
     """Only these states: repeated, or separated by commas."""
     kind: Many[JobKind] = ()
     """Only these kinds: repeated, or separated by commas."""
+    dead_lettered: bool | None = None
+    """`true`: only jobs that failed because their attempts ran out; `false`: only the others."""
+    include: Many[Literal["attempts"]] = ()
+    """`attempts` adds the record of each attempt."""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs on a page."""
     cursor: Annotated[str, Field(max_length=200)] | None = None
@@ -157,6 +162,7 @@ async def list_jobs(request: Request) -> Response:
             tenant=tenant_of(request),
             states=frozenset(query.state),
             kinds=frozenset(query.kind),
+            dead_lettered=query.dead_lettered,
             limit=query.limit + 1,
             before=before,
         )
@@ -165,9 +171,54 @@ async def list_jobs(request: Request) -> Response:
     headers = {"Cache-Control": "no-store"}
     following = cursor.encode(page[-1].id) if len(jobs) > query.limit else None
     if following is not None:
-        asked = query.model_dump(mode="json", exclude_unset=True) | {"cursor": following}
-        headers["Link"] = f'</v1/jobs?{urlencode(asked, doseq=True)}>; rel="next"'
-    return Response(render_list(page, following), headers=headers, media_type="application/json")
+        headers["Link"] = f'</v1/jobs?{_query_of(query, following)}>; rel="next"'
+    content = render_list(page, following, with_attempts="attempts" in query.include)
+    return Response(content, headers=headers, media_type="application/json")
+
+
+@router.post(
+    "/v1/jobs/{job_id}/retry",
+    summary="Run a job again",
+    status_code=202,
+    openapi_extra={"parameters": JOB_ID},
+    responses={
+        202: {
+            "description": "Queued again: the same job in its next generation.",
+            "model": JobView,
+            "headers": {
+                "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
+                "Retry-After": RETRY_AFTER,
+            },
+        },
+        **problems(404, 409, 422, 503),
+    },
+)
+async def retry_job(request: Request) -> Response:
+    """A terminal job runs again, with all its attempts and without its former time limits."""
+    services = services_of(request)
+    read_query(request, Nothing)
+    try:
+        job = await services.desk.retry(tenant_of(request), _job_id(request))
+    except IllegalTransition:
+        raise RequestRefused(
+            ProblemCode.NOT_TERMINAL, "The job is not done; wait for its end, then retry it."
+        ) from None
+    if job is None:
+        raise _no_such_job()
+    headers = {
+        "Location": path_of(job.id),
+        "Retry-After": str(poll_after_s(job, services.clock())),
+        "Cache-Control": "no-store",
+    }
+    return Response(render(job), 202, headers=headers, media_type="application/json")
+
+
+def _query_of(query: ListQuery, following: str) -> str:
+    """The same query for the page that follows."""
+    asked = query.model_dump(mode="json", exclude_unset=True) | {"cursor": following}
+    if query.dead_lettered is not None:
+        asked["dead_lettered"] = "true" if query.dead_lettered else "false"
+    return urlencode(asked, doseq=True)
 
 
 def _check_wait(wait_s: float, services: Services) -> None:
@@ -179,12 +230,22 @@ def _check_wait(wait_s: float, services: Services) -> None:
 
 async def _find(request: Request) -> Job:
     """The tenant's job; another's, an unknown one and nonsense are the same 404."""
+    job = await services_of(request).store.get(tenant_of(request), _job_id(request))
+    if job is None:
+        raise _no_such_job()
+    return job
+
+
+def _job_id(request: Request) -> str:
+    """The id in the path; one that cannot be an id is never asked for."""
     job_id: str = request.path_params["job_id"]
-    if cursor.JOB_ID.fullmatch(job_id):
-        job = await services_of(request).store.get(tenant_of(request), job_id)
-        if job is not None:
-            return job
-    raise RequestRefused(ProblemCode.NOT_FOUND, "There is no such job.")
+    if not cursor.JOB_ID.fullmatch(job_id):
+        raise _no_such_job()
+    return job_id
+
+
+def _no_such_job() -> RequestRefused:
+    return RequestRefused(ProblemCode.NOT_FOUND, "There is no such job.")
 
 
 async def _wait(request: Request, services: Services, job_id: str, wait_s: float) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
+from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.jobs import Job, JobKind
 from ingress import idempotency
 from ingress.body import parse, read_body
@@ -122,9 +124,18 @@ async def _accept(services: Services, submission: JobSubmission, origin: Origin)
     if not job.done:
         headers["Retry-After"] = str(poll_after_s(job, services.clock()))
     content = render(job, await result_of(services, job))
-    return Response(
+    return _Receipt(
         content, 200 if job.done else 202, headers=headers, media_type="application/json"
     )
+
+
+class _Receipt(Response):
+    """The answer to a submission."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await super().__call__(scope, receive, send)
+        crashpoint(CrashPoint.INGRESS_AFTER_ANSWER)
 
 
 async def result_of(services: Services, job: Job) -> str | None:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from forebay.broker import DeadReason, Delivery, JobMessage, Malformed, NotPublished, Publisher
+from forebay.broker import (
+    DeadLetter,
+    DeadReason,
+    Delivery,
+    JobMessage,
+    Malformed,
+    NotPublished,
+    Publisher,
+)
 from forebay.broker.envelope import Envelope, seal
 from forebay.jobs import JobKind, Lane
 from tests.broker_world import consuming, eventually, message
@@ -155,6 +163,32 @@ async def test_a_dead_letter_is_in_the_dead_queue_with_its_reason(world: World):
     assert letter.routing_key == "search.default"
     assert letter.correlation_id == message(1).job_id
     assert await world.waiting(*SEARCH) == 0
+
+
+async def test_a_letter_can_be_buried_without_a_delivery_and_reads_the_same(world: World):
+    publisher, consumer = await world.publisher(), await world.consumer()
+    sent = message(1, lane=Lane.BULK, attempt=5, traceparent="00-ab-cd-01")
+    letter = DeadLetter(sent, DeadReason.ATTEMPTS_EXHAUSTED, "5 of 5")
+    assert list(await publisher.bury([letter])) == [None]
+    assert list(await publisher.bury([])) == []
+    await publisher.publish([sent])
+    async with consuming(consumer) as received:
+        await (await received.next()).dead_letter(letter.reason, letter.detail)
+    buried, delivered = await world.dead(JobKind.SEARCH)
+    assert buried.headers["x-forebay-reason"] == "attempts_exhausted"
+    for name in ("body", "routing_key", "type", "correlation_id", "content_type"):
+        assert getattr(buried, name) == getattr(delivered, name)
+    for name in ("x-forebay-detail", "x-forebay-routing-key", "x-attempt", "traceparent"):
+        assert buried.headers[name] == delivered.headers[name]
+
+
+async def test_a_letter_that_cannot_be_buried_is_answered_with_why(world: World):
+    publisher = await world.publisher()
+    letter = DeadLetter(message(1), DeadReason.ATTEMPTS_EXHAUSTED, "5 of 5")
+    await world.refuse_dead_letters()
+    assert list(await publisher.bury([letter])) == [NotPublished.RETURNED]
+    await world.refuse_dead_letters(refuse=False)
+    assert await world.dead(JobKind.SEARCH) == []
 
 
 async def test_a_dead_letter_that_is_not_confirmed_goes_back_to_the_queue(world: World):

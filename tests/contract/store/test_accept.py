@@ -4,9 +4,19 @@ import asyncio
 
 import pytest
 
-from forebay.jobs import Idempotency, JobKind, JobState
+from forebay.jobs import Event, Idempotency, JobKind, JobState
 from forebay.store import Inserted, JobQuery, JobStore, KeyTaken
-from tests.contract.store.jobs import HOUR, a_job, inserted, now, started, stored
+from forebay.store.results import INLINE_BYTES
+from tests.contract.store.jobs import (
+    HOUR,
+    a_job,
+    an_ending,
+    inserted,
+    now,
+    started,
+    stored,
+    token_of,
+)
 
 
 async def test_a_stored_job_comes_back_equal_in_every_field(store: JobStore) -> None:
@@ -138,6 +148,33 @@ async def test_the_finished_are_the_terminal_and_the_gone(store: JobStore) -> No
     await inserted(store, active, over)
     assert await store.finished([active.id, over.id, "job_gone"]) == {over.id, "job_gone"}
     assert await store.finished([]) == frozenset()
+
+
+async def test_jobs_are_looked_up_by_id_whatever_their_tenant(store: JobStore) -> None:
+    ours, theirs = a_job(tenant="ours"), a_job(tenant="theirs")
+    await inserted(store, ours, theirs, a_job())
+    looked_up = await store.look_up([ours.id, theirs.id, ours.id, "job_none"])
+    assert sorted(job.id for job in looked_up) == [ours.id, theirs.id]
+    assert {job.tenant for job in looked_up} == {"ours", "theirs"}
+    assert [*await store.look_up([])] == []
+
+
+@pytest.mark.parametrize("size", [10, INLINE_BYTES])
+async def test_a_look_up_says_that_there_is_a_result_and_leaves_the_texts_out(
+    store: JobStore, size: int
+) -> None:
+    job, bare = await started(store, tags=("with",)), a_job()
+    await inserted(store, bare)
+    result = f'"{"x" * size}"'
+    await store.finish(job.id, token_of(job), an_ending(job, Event.SUCCEEDED, result=result))
+    ended = await stored(store, job)
+    with_result, without = sorted(
+        await store.look_up([job.id, bare.id]), key=lambda found: found.tags, reverse=True
+    )
+    inline = "" if size < INLINE_BYTES else None
+    assert with_result == ended.evolve(input="", result=inline)
+    assert (with_result.result_ref is None) == (inline is not None)
+    assert without == bare.evolve(input="")
 
 
 async def test_preparing_and_pinging_can_be_repeated(store: JobStore) -> None:

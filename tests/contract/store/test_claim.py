@@ -13,6 +13,7 @@ from tests.contract.store.jobs import (
     a_canceling_job,
     a_job,
     a_waiting_job,
+    an_attempt,
     claimed,
     inserted,
     now,
@@ -186,3 +187,114 @@ async def test_a_renewal_says_that_the_job_is_to_stop_and_keeps_the_lease(
     await inserted(store, job)
     assert await store.renew(job.id, "t", 3600) is Renewal.CANCELING
     assert [*await store.rescue(10)] == []
+
+
+LOST, ENDED = ("lease_lost",), ("retry_later",)
+SUSPECTS = [
+    ((), 1, 3, False),
+    (LOST, 1, 3, False),
+    (LOST * 2, 2, 3, True),
+    (LOST * 2, 2, 9, True),
+    (LOST, 2, 3, True),
+    (LOST, 1, 2, True),
+    ((), 2, 3, False),
+    (LOST * 2 + ENDED, 3, 9, False),
+    (LOST + ENDED + LOST, 3, 9, False),
+    (ENDED + LOST * 2, 3, 9, True),
+    (("lease_lost", "snoozed", "handed_back", "lease_lost", "snoozed"), 3, 9, True),
+    (("snoozed", "handed_back") * 3, 3, 9, False),
+]
+
+
+@pytest.mark.parametrize(("outcomes", "attempts", "most", "suspect"), SUSPECTS)
+async def test_a_job_that_lost_its_worker_again_and_again_is_a_suspect(
+    store: JobStore, outcomes: tuple[str, ...], attempts: int, most: int, suspect: bool
+) -> None:
+    job = a_job(attempts=attempts, max_attempts=most)
+    job = job.evolve(history=tuple(an_attempt(job, outcome) for outcome in outcomes))
+    await inserted(store, job)
+    claim = await store.claim(JobRef.of(job), "worker-2", 3600, suspects=False)
+    assert (claim == Refused(Refusal.SUSPECT)) is suspect
+    if suspect:
+        assert await stored(store, job) == job
+        assert (await claimed(store, job)).attempts == attempts + 1
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "attempts", "most", "suspect"),
+    [((), 1, 9, False), (LOST, 2, 9, True), ((), 1, 2, True), (ENDED, 2, 9, False)],
+)
+async def test_the_attempt_that_is_taken_over_is_a_lost_one(
+    store: JobStore, outcomes: tuple[str, ...], attempts: int, most: int, suspect: bool
+) -> None:
+    job = a_job(attempts=attempts - 1, max_attempts=most)
+    job = job.evolve(history=tuple(an_attempt(job, outcome) for outcome in outcomes))
+    await inserted(store, job)
+    lapsed = await claimed(store, job, lease_s=0)
+    claim = await store.claim(JobRef.of(lapsed), "worker-2", 3600, suspects=False)
+    assert (claim == Refused(Refusal.SUSPECT)) is suspect
+
+
+async def test_every_other_reason_comes_before_the_suspicion(store: JobStore) -> None:
+    job = a_job(attempts=2, max_attempts=3)
+    job = job.evolve(history=(an_attempt(job, "lease_lost"),) * 2)
+    held = job.evolve(id=f"{job.id}1", state=JobState.QUEUED)
+    over = job.evolve(id=f"{job.id}2", state=JobState.FAILED, finished_at=now())
+    late = job.evolve(id=f"{job.id}3", deadline=now() - HOUR)
+    await inserted(store, held, over, late)
+    await claimed(store, held)
+    reasons = [
+        await store.claim(JobRef.of(each), "worker-2", 60, suspects=False)
+        for each in (held, over, late, late.evolve(generation=7))
+    ]
+    assert reasons == [
+        Refused(Refusal.BUSY),
+        Refused(Refusal.FINISHED),
+        Refused(Refusal.EXPIRED),
+        Refused(Refusal.STALE),
+    ]
+
+
+async def test_a_claim_that_is_not_for_suspects_can_be_repeated_too(store: JobStore) -> None:
+    job = a_job()
+    await inserted(store, job)
+    first = await store.claim(JobRef.of(job), "worker-1", 3600, "mine", suspects=False)
+    assert isinstance(first, Claimed)
+    again = await store.claim(JobRef.of(job), "worker-1", 3600, "mine", suspects=False)
+    assert again == first
+
+
+async def test_a_postponed_job_waits_uncounted_and_unrecorded(store: JobStore) -> None:
+    job = a_job(attempts=2, max_attempts=3, queued_at=now() - HOUR)
+    await inserted(store, job)
+    await store.mark_published([JobRef.of(job)])
+    await store.postpone(JobRef.of(job), 60)
+    waits = await stored(store, job)
+    assert waits.not_before is not None
+    assert timedelta(seconds=30) < waits.not_before - now() <= timedelta(seconds=60)
+    assert waits == job.evolve(state=JobState.RETRYING, not_before=waits.not_before)
+    assert await refused(store, job) is Refusal.NOT_DUE
+    await store.postpone(JobRef.of(job), 0)
+    assert [*await store.queue_due(10)] == []
+
+
+@pytest.mark.parametrize("changes", [{"state": JobState.SUCCEEDED}, {"generation": 2}])
+async def test_only_the_queued_job_that_was_meant_is_postponed(
+    store: JobStore, changes: dict[str, Any]
+) -> None:
+    job = a_job(**changes)
+    await inserted(store, job)
+    running = await started(store)
+    for ref in (JobRef.of(job.evolve(generation=1)), JobRef.of(running), JobRef.of(a_job())):
+        await store.postpone(ref, 60)
+    assert await stored(store, job) == job
+    assert await stored(store, running) == running
+
+
+async def test_a_postponed_job_comes_again_when_its_time_has_come(store: JobStore) -> None:
+    job = a_job(attempts=2, max_attempts=3)
+    await inserted(store, job)
+    await store.postpone(JobRef.of(job), 0)
+    (ref,) = await store.queue_due(10)
+    assert ref.id == job.id
+    assert (await claimed(store, job)).attempts == 3

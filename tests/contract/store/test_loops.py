@@ -63,6 +63,37 @@ async def test_unclaimed_is_what_was_confirmed_and_nobody_took(store: JobStore) 
     assert [*await store.unclaimed(route, 3600, 10)] == []
 
 
+async def test_confirmed_are_the_queued_jobs_of_a_route_with_a_message(store: JobStore) -> None:
+    waiting, unpublished, taken, other = a_job(), a_job(), a_job(), a_job(lane=Lane.BULK)
+    await inserted(store, waiting, unpublished, taken, other)
+    await store.mark_published([JobRef.of(job) for job in (waiting, taken, other)])
+    await claimed(store, taken)
+    assert await store.confirmed((JobKind.SEARCH, Lane.DEFAULT)) == 1
+    assert await store.confirmed((JobKind.LLM, Lane.DEFAULT)) == 0
+
+
+async def test_the_unclaimed_are_oldest_first_and_page_by_page(store: JobStore) -> None:
+    at = now() - HOUR
+    jobs = [a_job(queued_at=at + timedelta(seconds=n)) for n in (3, 1, 2, 0, 0)]
+    await inserted(store, *jobs)
+    await store.mark_published([JobRef.of(job) for job in jobs])
+    route = (JobKind.SEARCH, Lane.DEFAULT)
+    oldest_first = [ref.id for ref in await store.unclaimed(route, 0, 10)]
+    assert set(oldest_first[:2]) == {jobs[3].id, jobs[4].id}
+    assert oldest_first[2:] == [jobs[1].id, jobs[2].id, jobs[0].id]
+    assert [ref.id for ref in await store.unclaimed(route, 0, 3)] == oldest_first[:3]
+    later = await store.unclaimed(route, 0, 10, at + timedelta(seconds=1))
+    assert [ref.id for ref in later] == oldest_first[2:]
+
+
+async def test_a_slightly_fast_clock_does_not_hide_what_is_unclaimed(store: JobStore) -> None:
+    job = a_job(queued_at=now() + timedelta(seconds=3))
+    await inserted(store, job)
+    await store.mark_published([JobRef.of(job)])
+    route = (JobKind.SEARCH, Lane.DEFAULT)
+    assert [ref.id for ref in await store.unclaimed(route, 0, 10)] == [job.id]
+
+
 async def test_a_job_from_a_clock_far_ahead_is_not_hidden(store: JobStore) -> None:
     job = a_job(queued_at=now() + HOUR)
     await inserted(store, job)
@@ -149,7 +180,7 @@ async def test_two_relays_at_once_queue_each_job_once(store: JobStore) -> None:
 async def rescued(store: JobStore, job: Job) -> Job:
     (rescue,) = await store.rescue(10)
     after = await stored(store, job)
-    assert rescue == Rescue(JobRef.of(after), after.state)
+    assert rescue == Rescue(JobRef.of(after), after.state, after.dead_lettered)
     assert after.lease is None
     assert after.published_at is None
     assert after.history[-1].outcome == "lease_lost"
@@ -158,6 +189,16 @@ async def rescued(store: JobStore, job: Job) -> Job:
 
 async def test_a_live_lease_is_never_rescued(store: JobStore) -> None:
     job = await started(store, created_at=now() - 100 * HOUR, queued_at=now() - 100 * HOUR)
+    assert [*await store.rescue(10)] == []
+    assert await stored(store, job) == job
+
+
+async def test_a_lease_that_still_holds_is_not_rescued_however_long_ago_the_call_began(
+    store: JobStore,
+) -> None:
+    began = now() - 100 * HOUR
+    job = a_canceling_job(state=JobState.RUNNING, started_at=began, queued_at=began)
+    await inserted(store, job)
     assert [*await store.rescue(10)] == []
     assert await stored(store, job) == job
 

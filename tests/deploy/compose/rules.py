@@ -56,6 +56,16 @@ def unknown_setting(compose: Compose) -> list[str]:
     ]
 
 
+def armed_process(compose: Compose) -> list[str]:
+    """A process that is told to kill itself, as only a test does."""
+    return [
+        f"{name}: {variable}"
+        for name, service in _services(compose)
+        for variable in _env(service)
+        if variable.startswith("FOREBAY_CRASHPOINT")
+    ]
+
+
 def impatient_worker(compose: Compose) -> list[str]:
     """A worker that is killed before its longest call could end."""
     broken = []
@@ -199,6 +209,7 @@ def uneven_setting(compose: Compose) -> list[str]:
 RULES: tuple[Rule, ...] = (
     floating_image,
     unknown_setting,
+    armed_process,
     impatient_worker,
     soft_container,
     root_user,

@@ -62,6 +62,10 @@ BREACHES = [
     (rules.floating_image, _set("mongodb", "image", value="registry.example.com/mongo:8.0")),
     (rules.unknown_setting, _set("ingress", "environment", "FOREBAY_INGRES_PORT", value="1")),
     (
+        rules.armed_process,
+        _set("llm_worker", "environment", "FOREBAY_CRASHPOINT", value="worker.after_claim"),
+    ),
+    (
         rules.impatient_worker,
         _set("llm_worker", "environment", "FOREBAY_LLM_TIMEOUT_S", value="600"),
     ),

@@ -14,7 +14,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelClosed
 from pydantic import SecretStr
 
-from forebay.broker import DeadReason, NotPublished
+from forebay.broker import DeadLetter, DeadReason, NotPublished
 from forebay.broker.management import Change, declare
 from forebay.broker.topology import Queue, forebay_topology
 from forebay.errors import BrokerUnavailable
@@ -101,18 +101,20 @@ async def test_each_role_can_do_its_work(world: RabbitWorld):
     for role in ("ingress", "reconciler"):
         publisher = await world.publisher(role)
         assert list(await publisher.publish([message(1)])) == [None]
+    letter = DeadLetter(message(2), DeadReason.ATTEMPTS_EXHAUSTED, "test")
+    assert list(await publisher.bury([letter])) == [None]
     async with consuming(consumer) as received:
         first, second = await received.take(2)
         await first.ack()
         await second.dead_letter(DeadReason.UNKNOWN_JOB, "test")
-    assert len(await world.dead(JobKind.SEARCH)) == 1
+    assert len(await world.dead(JobKind.SEARCH)) == 2
 
 
 @pytest.mark.parametrize(
     ("role", "may_read", "may_write"),
     [
         ("ingress", (), ("forebay.jobs",)),
-        ("reconciler", (), ("forebay.jobs",)),
+        ("reconciler", (), ("forebay.jobs", "forebay.dead")),
         ("worker", ("forebay.search.default",), ("forebay.dead",)),
         ("monitor", ("forebay.search.default", "forebay.dead.search"), ()),
     ],

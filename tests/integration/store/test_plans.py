@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from forebay.jobs import Idempotency, JobState
+from forebay.jobs import Idempotency, JobKind, JobState, Lane
 from forebay.store import updates
 from forebay.store.indexes import ACTIVE, JOBS
 from forebay.store.mongo import MongoJobStore
@@ -33,6 +33,8 @@ async def busy(store: MongoJobStore, raw: Any) -> Any:
     """A store with some of everything, most of it over."""
     await raw[JOBS].delete_many({})
     over = a_job(state=JobState.FAILED, expires_at=now() + HOUR, deadline=now(), start_by=now())
+    dead = over.evolve(dead_lettered=True)
+    await inserted(store, *(dead.evolve(id=f"{over.id}dead{n}") for n in range(20)))
     await inserted(store, *(over.evolve(id=f"{over.id}{n}") for n in range(200)))
     await inserted(store, *(a_job(deadline=now() + HOUR, start_by=now()) for _ in range(20)))
     await inserted(store, *(a_waiting_job(-HOUR) for _ in range(20)))
@@ -41,6 +43,7 @@ async def busy(store: MongoJobStore, raw: Any) -> Any:
     return raw
 
 
+ROUTE = (JobKind.SEARCH, Lane.DEFAULT)
 KEY = {"tenant": "default", "idempotency.key": {"$eq": "key", "$type": "string"}}
 
 
@@ -49,7 +52,10 @@ KEY = {"tenant": "default", "idempotency.key": {"$eq": "key", "$type": "string"}
     [
         (KEY, None, {"idempotency"}),
         ({"tenant": "default"}, {"_id": -1}, {"newest"}),
+        ({"tenant": "default", "dead_lettered": True}, {"_id": -1}, {"dead"}),
         (updates.unpublished(5), {"queued_at": 1}, {"unpublished"}),
+        (updates.unclaimed(ROUTE, 40), {"queued_at": 1}, {"backlog"}),
+        (updates.unclaimed(ROUTE, 40, now() - HOUR), {"queued_at": 1}, {"backlog"}),
         (updates.due(), {"not_before": 1}, {"due"}),
         (updates.lapsed(), {"lease.until": 1}, {"leases"}),
         (updates.overdue(), None, {"start_by", "deadline"}),
@@ -70,8 +76,20 @@ async def test_the_loops_read_nothing_that_is_over(busy: Any) -> None:
         find = {"find": JOBS, "filter": condition, "limit": 1000}
         explained = await busy.command("explain", find, verbosity="executionStats")
         stats = explained["executionStats"]
-        # Two indexes may both hold a job; the 200 that are over are in neither.
+        # Two indexes may both hold a job; the 220 that are over are in neither.
         assert stats["totalDocsExamined"] <= 60
+
+
+async def test_what_was_queued_lately_is_not_read_for_what_was_lost_before(
+    busy: Any, store: MongoJobStore
+) -> None:
+    old = [a_job(queued_at=now() - HOUR) for _ in range(5)]
+    await inserted(store, *old, *(a_job() for _ in range(100)))
+    await busy[JOBS].update_many({"state": "queued"}, {"$set": {"published_at": now() - HOUR}})
+    find = {"find": JOBS, "filter": updates.unclaimed(ROUTE, 600), "sort": {"queued_at": 1}}
+    explained = await busy.command("explain", find, verbosity="executionStats")
+    stats = explained["executionStats"]
+    assert (stats["nReturned"], stats["totalDocsExamined"]) == (5, 5)
 
 
 async def test_the_backlog_reads_no_document(busy: Any) -> None:

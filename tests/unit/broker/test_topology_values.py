@@ -36,11 +36,18 @@ def test_at_least_once_dead_lettering_refuses_instead_of_dropping():
     assert {"max-length", "message-ttl"} <= set(dead.definition)
 
 
+def test_a_message_that_kills_its_workers_is_not_delivered_for_ever():
+    jobs, _ = forebay_topology().policies
+    # Well above the attempts of a job by default, which the store counts.
+    assert 10 <= int(jobs.definition["delivery-limit"]) <= 100
+
+
 def test_no_service_may_configure_anything_and_names_do_not_match_by_accident():
     users = {user.role: user for user in forebay_topology().users}
     assert {user.configure for user in users.values()} == {"^$"}
     for lookalike in ("forebay.jobs2", "xforebay.jobs", "forebayXjobs", "forebay.dead"):
         assert not re.search(users["ingress"].write, lookalike)
+        assert not re.search(users["reconciler"].write, lookalike) or lookalike == "forebay.dead"
     assert not re.search(users["worker"].read, "forebay.dead.search")
 
 

@@ -35,6 +35,7 @@ def test_every_path_of_this_version_is_described_with_its_problems() -> None:
         ("post", "/v1/llm"),
         ("get", "/v1/jobs/{job_id}"),
         ("get", "/v1/jobs/{job_id}/result"),
+        ("post", "/v1/jobs/{job_id}/retry"),
         ("get", "/livez"),
         ("get", "/readyz"),
         ("get", "/metrics"),
@@ -43,7 +44,7 @@ def test_every_path_of_this_version_is_described_with_its_problems() -> None:
     assert submit["responses"].keys() == {"200", "202", "400", "408", "413", "415", "422", "503"}
     assert len(submit["requestBody"]["content"]["application/json"]["schema"]["oneOf"]) == 3
     listing = {parameter["name"] for parameter in paths["/v1/jobs"]["get"]["parameters"]}
-    assert listing == {"state", "kind", "limit", "cursor"}
+    assert listing == {"state", "kind", "dead_lettered", "include", "limit", "cursor"}
 
 
 def test_the_examples_are_what_they_are_examples_of() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
@@ -245,3 +246,33 @@ async def test_submitting_says_the_query_of_the_example(world: World) -> None:
     assert isinstance(examples, dict)
     job = await world.submit(body=SEARCH)
     assert job.keys() == examples["examples"][0].keys()  # type: ignore[index,union-attr]
+
+
+async def test_jobs_whose_attempts_ran_out_are_listed_with_their_attempts(world: World) -> None:
+    dead, failed = await world.submit(), await world.submit()
+    error = JobError(ErrorCode.ATTEMPTS_EXHAUSTED, "No attempt of 5 succeeded.")
+    await world.finish(dead["id"], Event.FAILED, error=error, dead_lettered=True)
+    await world.finish(failed["id"], Event.FAILED, error=error)
+
+    async def listed(query: str) -> list[Any]:
+        answer = await world.client.get(f"/v1/jobs?{query}")
+        return list(JobList.model_validate_json(answer.content).data)
+
+    assert [job.id for job in await listed("dead_lettered=true")] == [dead["id"]]
+    assert [job.id for job in await listed("dead_lettered=false")] == [failed["id"]]
+    assert [job.history for job in await listed("state=failed")] == [None, None]
+    (shown,) = await listed("dead_lettered=true&include=attempts")
+    assert [attempt.error.code for attempt in shown.history] == ["attempts_exhausted"]
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+async def test_the_next_page_has_the_same_filter(world: World, wanted: str) -> None:
+    error = JobError(ErrorCode.ATTEMPTS_EXHAUSTED, "No attempt of 5 succeeded.")
+    for _ in range(2):
+        job = await world.submit()
+        dead = wanted == "true"
+        await world.finish(job["id"], Event.FAILED, error=error, dead_lettered=dead)
+    answer = await world.client.get(f"/v1/jobs?dead_lettered={wanted}&limit=1")
+    path = answer.headers["Link"].partition(">")[0].removeprefix("<")
+    assert f"dead_lettered={wanted}" in path
+    assert len((await world.client.get(path)).json()["data"]) == 1

@@ -106,3 +106,13 @@ def test_the_last_line_is_the_last_that_is_not_blank(tmp_path: Path, text: str, 
 
 def test_a_log_that_is_not_there_has_no_last_line(tmp_path: Path):
     assert last_line(tmp_path / "none") == ""
+
+
+async def test_a_signal_to_a_child_that_ends_just_now_does_not_take_its_exit_code(tmp_path: Path):
+    clock = asyncio.get_running_loop().time
+    for _ in range(20):
+        child = await Child.start(["sh", "-c", "exit 3"], os.environ, tmp_path, tmp_path / "log")
+        until = clock() + 0.03
+        while clock() < until:  # without a pause: the loop does not hear of the end meanwhile
+            child.send(signal.SIGCONT)
+        assert await child.wait() == 3

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from forebay.local.environment import PROBED, Addresses, Told, kept_passwords, with_login
+from forebay.local.environment import (
+    PROBED,
+    Addresses,
+    Crew,
+    Told,
+    World,
+    kept_passwords,
+    with_login,
+)
 from forebay.local.ports import Ports
 from forebay.local.servers import Origin, Servers
 
@@ -19,7 +27,8 @@ def _told(management_url: str = "http://admin:pw@127.0.0.1:15672", **extra: str)
 
 def test_each_process_logs_in_by_its_role():
     told = _told()
-    users = {spec.name: spec.env["FOREBAY_AMQP_URL"] for spec in [told.ingress(), *told.probed()]}
+    specs = [*told.ingresses(), *told.probed()]
+    users = {spec.name: spec.env["FOREBAY_AMQP_URL"] for spec in specs}
     assert users == {
         "ingress": "amqp://forebay-ingress:ingress-canary@127.0.0.1:5672/forebay",
         "search_worker": "amqp://forebay-worker:worker-canary@127.0.0.1:5672/forebay",
@@ -31,7 +40,7 @@ def test_each_process_logs_in_by_its_role():
 
 def test_without_a_management_api_the_given_broker_url_is_used_as_it_is():
     told = _told(management_url="")
-    assert told.ingress().env["FOREBAY_AMQP_URL"] == "amqp://admin:pw@127.0.0.1:5672/"
+    assert told.ingresses()[0].env["FOREBAY_AMQP_URL"] == "amqp://admin:pw@127.0.0.1:5672/"
 
 
 def test_settings_of_the_caller_win_over_those_of_the_stack():
@@ -42,7 +51,7 @@ def test_settings_of_the_caller_win_over_those_of_the_stack():
 
 def test_only_the_topology_step_gets_the_administrators_login():
     told = _told()
-    specs = [told.ingress(), *told.probed(), told.providers("quiet", 1, Path("calls"))]
+    specs = [*told.ingresses(), *told.probed(), told.providers(World(), Path("calls"))]
     assert not any("admin:pw" in value for spec in specs for value in spec.env.values())
     env = told.topology().env
     assert env["FOREBAY_RABBITMQ_MANAGEMENT_URL"] == "http://admin:pw@127.0.0.1:15672"
@@ -54,10 +63,23 @@ def test_every_worker_listens_on_a_probe_port_of_its_own():
     assert len(ports) == len(PROBED) == 4
 
 
+def test_copies_of_a_process_differ_in_name_and_port_only():
+    addresses = Addresses.choose(Ports(lambda _: None), Crew({"ingress": 2, "reconciler": 3}))
+    found = Servers("amqp://a:b@h/", "", "mongodb://m/", Origin.URLS)
+    told = Told(found, addresses, {"search": 1, "crawl": 2, "llm": 3}, {}, _PASSWORDS)
+    specs = {spec.name: spec for spec in [*told.ingresses(), *told.probed()]}
+    assert [name for name in specs if "ingress" in name] == ["ingress", "ingress-2"]
+    crew = [specs[name] for name in ("reconciler", "reconciler-2", "reconciler-3")]
+    assert len({spec.ready_url for spec in crew}) == 3
+    assert len({spec.command for spec in crew}) == 1
+    ports = {spec.env.get("FOREBAY_INGRESS_PORT") for spec in told.ingresses()}
+    assert len(ports) == 2
+
+
 def test_passwords_are_not_shown():
     told = _told()
     assert "canary" not in repr(told)
-    assert "canary" not in repr(told.ingress())
+    assert "canary" not in repr(told.ingresses())
 
 
 def test_passwords_are_random_kept_and_private(tmp_path: Path):

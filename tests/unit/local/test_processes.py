@@ -13,6 +13,7 @@ import pytest
 from forebay.local.errors import LocalStackError
 from forebay.local.ports import Ports
 from forebay.local.processes import ProcessSpec, Supervisor, write_json
+from forebay.testing.polling import until
 
 
 class Said:
@@ -77,6 +78,34 @@ async def test_exit_code_and_last_line_of_the_log_are_said(supervisor: Superviso
     line = await said.until("worker ended")
     assert "(exit code 7)" in line
     assert line.endswith("out of memory")
+
+
+async def test_what_is_told_later_holds_from_the_next_start_on(supervisor: Supervisor, said: Said):
+    script = "echo in $MOOD; exec sleep 600"
+    await supervisor.start(ProcessSpec("worker", ("sh", "-c", script), {**os.environ, "MOOD": "a"}))
+
+    async def said_its_moods() -> bool:
+        return supervisor.log("worker").read_text() == "".join(f"in {mood}\n" for mood in moods)
+
+    moods = ["a"]
+    await until(said_its_moods, 10)
+    for told, mood in (({"MOOD": "b"}, "b"), ({}, "a")):
+        moods.append(mood)
+        supervisor.tell("worker", told)
+        supervisor.send("worker", signal.SIGKILL)
+        await said.until("worker runs again")
+        await until(said_its_moods, 10)
+    assert supervisor.endings("worker") == ("SIGKILL", "SIGKILL")
+
+
+async def test_how_long_a_dead_process_stays_dead_can_be_told(tmp_path: Path, said: Said):
+    quick = Supervisor(tmp_path, tmp_path, speak=said, pauses_s=(0.0, 0.0))
+    async with quick as supervisor, asyncio.timeout(20):
+        await supervisor.start(_spec("worker", "exit 3"))
+        for _ in range(8):
+            await said.until("worker runs again")
+        # By the usual pauses these eight starts take more than 20 s.
+        assert supervisor.endings("worker")[:3] == ("exit code 3",) * 3
 
 
 async def test_start_waits_until_the_process_answers(supervisor: Supervisor, tmp_path: Path):

@@ -1,85 +1,22 @@
-"""The reconciler's loops on the shipped fakes."""
+"""Relay, rescuer, census, and the loop they share, on the shipped fakes."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-import structlog
 
 from forebay.errors import StoreUnavailable
-from forebay.jobs import Job, JobKind, JobState, Lane, OnUnknown
+from forebay.jobs import JobKind, JobState, Lane, OnUnknown
 from forebay.store import JobRef
-from forebay.store.memory import MemoryJobStore
-from forebay.telemetry.metrics import Metrics
 from forebay.testing.broker import FakeBroker
 from reconciler.census import Census
 from reconciler.loop import run_loop
-from reconciler.outbox import Outbox
-from reconciler.refiller import Refiller
-from reconciler.relay import Relay
-from reconciler.rescuer import Rescuer
 
-START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
-
-
-class World:
-    def __init__(self) -> None:
-        self.now = START
-        self.store = MemoryJobStore(lambda: self.now)
-        self.broker = FakeBroker()
-        self.metrics = Metrics()
-        self.logger: Any = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
-
-    def relay(self, batch: int = 10) -> Relay:
-        return Relay(self.store, self.outbox(), publish_after_s=2, batch=batch, clock=self.clock)
-
-    def refiller(self) -> Refiller:
-        publisher = self.broker.publisher()
-        return Refiller(self.store, publisher, self.outbox(), lost_after_s=40, batch=10)
-
-    def outbox(self) -> Outbox:
-        return Outbox(self.store, self.broker.publisher(), self.metrics, self.logger)
-
-    def clock(self) -> float:
-        return self.now.timestamp()
-
-    def rescuer(self) -> Rescuer:
-        return Rescuer(self.store, self.metrics, self.logger, batch=10)
-
-    async def submit(self, job_id: str = "job_1", **changes: Any) -> Job:
-        job = Job(
-            id=job_id,
-            tenant="t",
-            kind=JobKind.SEARCH,
-            lane=Lane.DEFAULT,
-            state=JobState.QUEUED,
-            input="{}",
-            created_at=self.now,
-            queued_at=self.now,
-            max_attempts=2,
-        ).evolve(**changes)
-        await self.store.insert([job])
-        return job
-
-    async def job(self, job_id: str = "job_1") -> Job:
-        job = await self.store.get("t", job_id)
-        assert job is not None
-        return job
-
-    def advance(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    def waiting(self) -> int:
-        return self.broker.waiting(JobKind.SEARCH, Lane.DEFAULT)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
+from .conftest import START, World
 
 
 async def test_the_relay_leaves_a_fresh_job_to_whoever_accepted_it(world: World) -> None:
@@ -174,49 +111,6 @@ async def test_the_rest_of_a_refusing_queue_grows_up_to_half_a_minute(world: Wor
     assert asked[-1] == (30.0,)
 
 
-async def test_wiped_queues_are_refilled(world: World) -> None:
-    for n in range(3):
-        await world.submit(f"job_{n}")
-    world.advance(3)
-    await world.relay().turn()
-    world.broker.purge()
-    world.advance(39)
-    await world.refiller().turn()
-    assert world.waiting() == 0
-    world.advance(2)
-    await world.refiller().turn()
-    assert world.waiting() == 3
-
-
-async def test_a_backlog_that_is_there_is_not_published_again(world: World) -> None:
-    for n in range(3):
-        await world.submit(f"job_{n}")
-    world.advance(3)
-    await world.relay().turn()
-    world.advance(3600)
-    await world.refiller().turn()
-    assert world.waiting() == 3
-
-
-async def test_a_message_dropped_after_too_many_deliveries_is_published_again(
-    world: World,
-) -> None:
-    await world.submit()
-    world.advance(3)
-    await world.relay().turn()
-    for _ in range(world.broker.delivery_limit + 1):
-        consumer = world.broker.consumer(JobKind.SEARCH)
-        held = asyncio.Event()
-        consuming = asyncio.create_task(consumer.run(lambda _, held=held: held.set()))
-        await held.wait()
-        await consumer.close()
-        await consuming
-    assert (world.waiting(), len(world.broker.dead(JobKind.SEARCH))) == (0, 1)
-    world.advance(60)
-    await world.refiller().turn()
-    assert world.waiting() == 1
-
-
 async def test_the_rescuer_queues_a_job_whose_worker_is_gone(world: World) -> None:
     job = await world.submit()
     await world.store.claim(JobRef.of(job), "w", 30)
@@ -233,23 +127,37 @@ async def test_the_rescuer_queues_a_job_whose_worker_is_gone(world: World) -> No
 
 
 @pytest.mark.parametrize(
-    ("changes", "code"),
+    ("changes", "code", "letters"),
     [
-        ({"max_attempts": 1}, "attempts_exhausted"),
-        ({"on_unknown": OnUnknown.FAIL}, "outcome_unknown"),
+        ({"max_attempts": 1}, "attempts_exhausted", ["attempts_exhausted"]),
+        ({"on_unknown": OnUnknown.FAIL}, "outcome_unknown", []),
+        ({}, None, []),
     ],
 )
-async def test_the_rescuer_fails_what_may_not_be_called_again(
-    world: World, changes: dict[str, Any], code: str
+async def test_the_rescuer_fails_what_may_not_be_called_again_and_buries_what_has_no_attempt_left(
+    world: World, changes: dict[str, Any], code: str | None, letters: list[str]
 ) -> None:
     job = await world.submit(**changes)
     await world.store.claim(JobRef.of(job), "w", 30)
     world.advance(31)
     await world.rescuer().turn()
     job = await world.job()
-    assert job.state is JobState.FAILED
-    assert job.error is not None
-    assert job.error.code == code
+    assert (job.error.code if job.error else None) == code
+    assert job.state is (JobState.FAILED if code else JobState.QUEUED)
+    dead = world.broker.dead(JobKind.SEARCH)
+    assert [letter.headers["x-forebay-reason"] for letter in dead] == letters
+    assert all(letter.correlation_id == job.id for letter in dead)
+
+
+async def test_a_rescue_does_not_depend_on_the_broker(world: World) -> None:
+    job = await world.submit(max_attempts=1)
+    await world.submit("late_start", start_by=START + timedelta(seconds=5))
+    await world.store.claim(JobRef.of(job), "w", 30)
+    world.advance(31)
+    world.broker.stop()
+    await world.rescuer().turn()
+    assert (await world.job()).dead_lettered
+    assert (await world.job("late_start")).state is JobState.EXPIRED
 
 
 async def test_a_call_ten_leases_long_that_renews_is_left_alone(world: World) -> None:

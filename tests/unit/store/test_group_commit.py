@@ -187,6 +187,18 @@ async def test_a_caller_that_leaves_during_the_write_does_not_cancel_it(
     assert store.batches == [1, 1]
 
 
+async def test_a_caller_that_leaves_costs_the_others_of_its_batch_nothing(
+    store: GatedStore,
+) -> None:
+    async with GroupCommit(store) as commit:
+        first = await store.hold(commit)
+        left, stays = await begun(commit, [a_job(), a_job()])
+        left.cancel()
+        store.gate.set()
+        assert await asyncio.gather(first, stays) == [Inserted(), Inserted()]
+    assert store.batches == [1, 2]
+
+
 async def test_too_many_waiting_are_refused_at_once(store: GatedStore) -> None:
     async with GroupCommit(store, limits=PendingLimits(jobs=2)) as commit:
         first = await store.hold(commit)

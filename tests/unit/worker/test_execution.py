@@ -256,6 +256,30 @@ async def test_a_renewal_that_loses_its_cancellation_does_not_hold_the_job() -> 
     assert (await rig.job()).state is JobState.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Retry(JobError(ErrorCode.PROVIDER_ERROR, "acme answered 500", retryable=True)),
+        Snooze(60, "closed"),
+    ],
+)
+async def test_a_job_whose_caller_asked_to_stop_waits_for_no_other_attempt(
+    rig: Rig, outcome: Outcome
+) -> None:
+    async def answer(job: Job) -> Outcome:
+        rig.store._put(job.evolve(state=JobState.CANCELING))
+        return outcome
+
+    rig.handler.answer = answer
+    async with rig.working():
+        await rig.submit()
+        await rig.settled()
+    job = await rig.job()
+    assert job.error is not None
+    assert (job.state, job.error.code) == (JobState.CANCELED, ErrorCode.CANCELED)
+    assert (job.attempts, rig.consumer.settled) == (1, {"ack": 1})
+
+
 async def test_a_call_whose_lease_is_gone_is_stopped_and_writes_nothing() -> None:
     rig = Rig(lease_s=0.03)
     stopped = hanging(rig)
@@ -295,6 +319,82 @@ async def test_a_late_result_is_refused_when_another_worker_has_the_job(rig: Rig
     assert (job.state, job.result) == (JobState.RUNNING, None)
     assert job.lease is not None
     assert job.lease.worker == "another"
+
+
+async def test_an_attempt_that_lost_its_lease_leaves_no_dead_letter(rig: Rig) -> None:
+    go = asyncio.Event()
+
+    async def answer(_: Job) -> Outcome:
+        await go.wait()
+        return Retry(JobError(ErrorCode.PROVIDER_TIMEOUT, "too slow", retryable=True))
+
+    rig.handler.answer = answer
+    async with rig.working():
+        await rig.submit(max_attempts=1)
+        await rig.called()
+        rig.clock.advance(60)
+        await rig.store.rescue(10)
+        go.set()
+        await rig.settled()
+    assert rig.consumer.settled == {"ack": 1}
+    assert not rig.broker.dead(JobKind.SEARCH)
+
+
+async def test_a_claim_whose_answer_was_lost_is_asked_again_and_counts_once(rig: Rig) -> None:
+    claim = rig.store.claim
+    lost = iter([StoreUnavailable()])
+
+    async def answer_lost(*args: object, **more: object) -> object:
+        answer = await claim(*args, **more)  # type: ignore[arg-type]
+        for failure in lost:
+            raise failure
+        return answer
+
+    rig.store.claim = answer_lost  # type: ignore[assignment, method-assign]
+    async with rig.working():
+        await rig.submit(max_attempts=1)
+        await rig.settled()
+    job = await rig.job()
+    assert (job.state, job.attempts) == (JobState.SUCCEEDED, 1)
+
+
+async def test_a_message_is_settled_only_when_the_outcome_is_written(rig: Rig) -> None:
+    writing, go = slow_to_finish(rig)
+    async with rig.working():
+        await rig.submit()
+        await writing.wait()
+        assert not rig.consumer.settled
+        go.set()
+        await rig.settled()
+    assert rig.consumer.settled == {"ack": 1}
+
+
+async def test_a_message_goes_back_only_when_its_job_has() -> None:
+    rig = Rig(grace_s=0)
+    hanging(rig)
+    writing, go = slow_to_finish(rig)
+    async with rig.working():
+        await rig.submit()
+        await rig.called()
+        rig.process.signals.ask()
+        await writing.wait()
+        assert not rig.consumer.settled
+        go.set()
+    assert rig.consumer.settled == {"give_back": 1}
+
+
+def slow_to_finish(rig: Rig) -> tuple[asyncio.Event, asyncio.Event]:
+    """The store writes an ending only after the second event; the first says that it was asked."""
+    finish = rig.store.finish
+    writing, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(*args: object) -> object:
+        writing.set()
+        await go.wait()
+        return await finish(*args)  # type: ignore[arg-type]
+
+    rig.store.finish = slow  # type: ignore[assignment, method-assign]
+    return writing, go
 
 
 async def test_a_store_that_is_away_is_asked_again_until_it_answers(rig: Rig) -> None:

@@ -84,10 +84,10 @@ async def test_a_second_signal_ends_a_drain_at_once() -> None:
 async def test_a_defect_in_one_execution_leaves_its_neighbours_alone(rig: Rig) -> None:
     claim = rig.store.claim
 
-    async def broken(*args: object) -> object:
+    async def broken(*args: object, **more: object) -> object:
         if args[0].id == "bad":  # type: ignore[attr-defined]
             raise ZeroDivisionError
-        return await claim(*args)  # type: ignore[arg-type]
+        return await claim(*args, **more)  # type: ignore[arg-type]
 
     rig.store.claim = broken  # type: ignore[assignment, method-assign]
     async with rig.working():

@@ -39,6 +39,16 @@ MISTAKES = (
         "LAMEDUCK",
     ),
     Mistake(
+        settings.arms_no_crash_point,
+        lambda bench: bench.settings().update(FOREBAY_CRASHPOINT="worker.after_claim"),
+        "FOREBAY_CRASHPOINT",
+    ),
+    Mistake(
+        settings.arms_no_crash_point,
+        lambda bench: bench.set("Deployment", "ingress", "FOREBAY_CRASHPOINT_LOG", "/tmp/hits"),
+        "FOREBAY_CRASHPOINT_LOG kills it",
+    ),
+    Mistake(
         settings.sets_values_that_are_taken,
         lambda bench: bench.settings().update(FOREBAY_LLM_CONCURRENCY="many"),
         "FOREBAY_LLM_CONCURRENCY",

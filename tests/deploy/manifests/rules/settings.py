@@ -10,6 +10,7 @@ from forebay.broker.management import TopologySettings
 from forebay.settings import (
     SECRETS_DIR,
     BrokerSettings,
+    CrashSettings,
     ProbeSettings,
     SettingsGroup,
     StoreSettings,
@@ -55,6 +56,24 @@ def sets_only_what_is_read(render: Render) -> list[str]:
 
 def _unread(names: Iterable[str]) -> list[str]:
     return [name for name in sorted(names) if name.startswith("FOREBAY_") and not is_known(name)]
+
+
+def arms_no_crash_point(render: Render) -> list[str]:
+    """A setting for tests, by which a process kills itself."""
+    said = []
+    for one in containers(render):
+        names = {variable["name"] for variable in one.spec.get("env", [])}
+        names |= set(environment(render, one))
+        said += [f"{one.name}: {name} kills it" for name in _deadly(names)]
+    for config in render.of_kind("ConfigMap"):
+        said += [f"{label(config)}: {name} kills" for name in _deadly(config.get("data") or {})]
+    return said
+
+
+def _deadly(names: Iterable[str]) -> list[str]:
+    return sorted(
+        {variable(CrashSettings, field) for field in CrashSettings.model_fields} & set(names)
+    )
 
 
 def sets_values_that_are_taken(render: Render) -> list[str]:

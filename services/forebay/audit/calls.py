@@ -1,0 +1,48 @@
+"""The providers' own log of calls: what really reached them, by job and attempt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forebay.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderCall:
+    """One request that a provider saw, for an attempt of a job."""
+
+    job_id: str
+    attempt: int
+    kind: str
+
+
+def read_calls(path: Path) -> list[ProviderCall]:
+    """The calls in a JSON-lines log of the simulated providers (`provider-calls.jsonl`).
+
+    Raises `ConfigurationError` naming the line that cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8") as lines:
+            return [*calls_of(_objects(path, lines))]
+    except OSError as reason:
+        raise ConfigurationError(f"{path} cannot be read: {reason.strerror}") from None
+
+
+def calls_of(said: Iterable[Mapping[str, Any]]) -> Iterator[ProviderCall]:
+    """The calls that came for a job; requests of others (a probe, a browser) are left out."""
+    for one in said:
+        if one["job_id"] is not None and one["attempt"] is not None:
+            yield ProviderCall(one["job_id"], one["attempt"], one["kind"])
+
+
+def _objects(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = json.loads(line)
+            yield {name: found[name] for name in ("job_id", "attempt", "kind")}
+        except (ValueError, KeyError, TypeError):
+            raise ConfigurationError(f"{path}, line {number}: it is no provider call") from None

@@ -1,0 +1,346 @@
+"""What of a ledger, the store's jobs and the providers' calls does not fit together: pure.
+
+    audit = judge(read_ledger(path), seen, calls, now)
+    audit.held    # nothing is broken, and nothing is still open
+
+Limits: a job whose retention may be over cannot be called lost, and counts as forgotten. Without a
+log of calls nothing is said about calls. The numbers of attempts begin anew when a job is replayed
+by hand, so the calls of all its generations are judged together, against all that were allowed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from forebay.audit.calls import ProviderCall
+from forebay.audit.ledger import Answer, Meaning
+from forebay.jobs import Job, JobKind, JobState
+
+DEFAULT_TTL_S = 86_400
+"""How long a terminal job is kept whose caller did not say, in seconds."""
+NEVER_CALLED = frozenset({JobState.CANCELED, JobState.EXPIRED})
+
+
+class Broken(StrEnum):
+    """What can be found broken; the value is how it is told."""
+
+    LOST = "lost"
+    """Answered 202, and not in the store although its retention is not over."""
+    NOT_FOUND = "answered 404 after its 202"
+    DUPLICATES = "keys with two jobs"
+    """One `Idempotency-Key`, two ids."""
+    TOLD_OTHERWISE = "ended otherwise than told"
+    """A caller was told a terminal state, and the job is in another one."""
+    OVER_LIMIT = "called over their limit"
+    """More attempts, or more calls at the provider, than `max_attempts`."""
+    RESULT_WITHOUT_SUCCESS = "result without success"
+    SUCCESS_WITHOUT_RESULT = "success without result"
+    CALLED_TWICE = "attempts that called twice"
+    """Here and below: judged with the providers' log only."""
+    SUCCESS_WITHOUT_CALL = "success without a call"
+    CALLED_UNSTARTED = "called without a start"
+    """Canceled or expired before any attempt, and a provider was called all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offender:
+    """A job or a key that breaks a promise."""
+
+    name: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the store holds of one job."""
+
+    id: str
+    kind: JobKind
+    state: JobState
+    generation: int
+    attempts: int
+    max_attempts: int
+    has_result: bool
+
+    @classmethod
+    def of(cls, job: Job) -> Seen:
+        """What matters of it: an audit may be of a million jobs."""
+        return cls(
+            id=job.id,
+            kind=job.kind,
+            state=job.state,
+            generation=job.generation,
+            attempts=job.attempts,
+            max_attempts=job.max_attempts,
+            has_result=job.result is not None or job.result_ref is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What was found."""
+
+    answers: int
+    """Lines of the ledger."""
+    accepted: int
+    """Jobs that were promised."""
+    refused: int
+    """Submissions that were refused: there is no job."""
+    unknown: int
+    """Submissions of which nobody can say whether they made a job."""
+    by_state: Mapping[str, int]
+    """How many of the accepted jobs are in each state."""
+    open: tuple[str, ...]
+    """Accepted jobs that are not terminal."""
+    forgotten: int
+    """Accepted jobs that are not in the store, and need not be any more."""
+    broken: Mapping[Broken, tuple[Offender, ...]]
+    """By promise; one that was not judged is not there."""
+
+    @property
+    def terminal(self) -> int:
+        """How many of the accepted jobs have come to their end."""
+        return sum(count for state, count in self.by_state.items() if JobState(state).terminal)
+
+    @property
+    def held(self) -> bool:
+        """Whether everything that was promised was kept, and nothing is still to come."""
+        return not self.open and not any(self.broken.values())
+
+    @property
+    def lost(self) -> tuple[Offender, ...]:
+        """Accepted jobs that the store does not have."""
+        return self.broken[Broken.LOST]
+
+    @property
+    def duplicates(self) -> tuple[Offender, ...]:
+        """What happened twice and may happen once: a job of a key, a call of an attempt."""
+        return (*self.broken[Broken.DUPLICATES], *self.broken.get(Broken.CALLED_TWICE, ()))
+
+    @property
+    def over_limit(self) -> tuple[Offender, ...]:
+        """Jobs that were tried more often than they may be."""
+        return self.broken[Broken.OVER_LIMIT]
+
+    def findings(self) -> list[str]:
+        """Everything that is not as promised, one line each; empty when it `held`."""
+        broken = [
+            f"{what}: {offender.name}: {offender.detail}"
+            for what, offenders in self.broken.items()
+            for offender in offenders
+        ]
+        return [*broken, *(f"still open: {job_id}" for job_id in self.open)]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for programs, every offender named."""
+        return {
+            "held": self.held,
+            "answers": self.answers,
+            "accepted": self.accepted,
+            "refused": self.refused,
+            "unknown": self.unknown,
+            "terminal": self.terminal,
+            "by_state": dict(self.by_state),
+            "open": list(self.open),
+            "forgotten": self.forgotten,
+            "broken": {
+                what.name.lower(): [{"name": o.name, "detail": o.detail} for o in offenders]
+                for what, offenders in self.broken.items()
+            },
+        }
+
+
+@dataclass(slots=True)
+class _Promise:
+    """What was said about one accepted job."""
+
+    at: datetime
+    """When it was accepted first."""
+    ttl_s: int = DEFAULT_TTL_S
+    told: dict[int | None, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The terminal states that callers were told, by generation."""
+    not_found: list[datetime] = field(default_factory=list)
+
+
+def accepted_jobs(ledger: Iterable[Answer]) -> frozenset[str]:
+    """The ids of all jobs that were promised to somebody."""
+    return frozenset(a.job_id for a in ledger if a.accepted and a.job_id is not None)
+
+
+def judge(
+    ledger: Sequence[Answer],
+    jobs: Iterable[Seen],
+    calls: Iterable[ProviderCall] | None,
+    now: datetime,
+) -> Audit:
+    """Compare what was promised with what is there.
+
+    Args:
+        ledger: every answer, in order.
+        jobs: what the store holds of the accepted jobs; others are passed over.
+        calls: every call that reached a provider; None when there is no log of them.
+        now: the time of the look at the store, aware.
+    """
+    promises = _promises(ledger)
+    seen = {job.id: job for job in jobs if job.id in promises}
+    missing = {i: promise for i, promise in promises.items() if i not in seen}
+    kept = {i: promise for i, promise in missing.items() if not _over(promise, now)}
+    broken: dict[Broken, Iterable[Offender]] = {
+        Broken.LOST: (
+            Offender(i, f"accepted at {_time(promise.at)}") for i, promise in kept.items()
+        ),
+        Broken.NOT_FOUND: _not_found(promises),
+        Broken.DUPLICATES: _duplicates(ledger),
+        Broken.TOLD_OTHERWISE: _told_otherwise(promises, seen),
+        Broken.RESULT_WITHOUT_SUCCESS: _results(seen, with_result=True),
+        Broken.SUCCESS_WITHOUT_RESULT: _results(seen, with_result=False),
+        **_about_calls(seen, None if calls is None else _by_job(calls, seen)),
+    }
+    meanings = Counter(answer.meaning for answer in ledger if answer.submission)
+    return Audit(
+        answers=len(ledger),
+        accepted=len(promises),
+        refused=meanings[Meaning.REFUSED],
+        unknown=meanings[Meaning.UNKNOWN],
+        by_state=dict(sorted(Counter(job.state.value for job in seen.values()).items())),
+        open=tuple(i for i, job in seen.items() if not job.state.terminal),
+        forgotten=len(missing) - len(kept),
+        broken={what: tuple(broken[what]) for what in Broken if what in broken},
+    )
+
+
+def _promises(ledger: Iterable[Answer]) -> dict[str, _Promise]:
+    found: dict[str, _Promise] = {}
+    for answer in ledger:
+        if answer.job_id is None:
+            continue
+        if answer.accepted:
+            promise = found.setdefault(answer.job_id, _Promise(answer.at))
+            promise.ttl_s = answer.result_ttl_s or promise.ttl_s
+        if answer.job_id in found:
+            _note(found[answer.job_id], answer)
+    return found
+
+
+def _note(promise: _Promise, answer: Answer) -> None:
+    if answer.state is not None and JobState(answer.state).terminal:
+        promise.told[answer.generation].add(answer.state)
+    if answer.status == 404 and not _over(promise, answer.at):
+        promise.not_found.append(answer.at)
+
+
+def _over(promise: _Promise, at: datetime) -> bool:
+    """Whether the job may be forgotten by then: its end is not known, at its earliest at once."""
+    return at - promise.at >= timedelta(seconds=promise.ttl_s)
+
+
+def _not_found(promises: Mapping[str, _Promise]) -> Iterator[Offender]:
+    for job_id, promise in promises.items():
+        if promise.not_found:
+            said = f"{len(promise.not_found)} times, first at {_time(promise.not_found[0])}"
+            yield Offender(job_id, said)
+
+
+def _duplicates(ledger: Iterable[Answer]) -> Iterator[Offender]:
+    by_key: dict[str, dict[str, None]] = defaultdict(dict)
+    for answer in ledger:
+        if answer.accepted and answer.key is not None and answer.job_id is not None:
+            by_key[answer.key][answer.job_id] = None
+    for key, ids in by_key.items():
+        if len(ids) > 1:
+            yield Offender(key, " and ".join(ids))
+
+
+def _told_otherwise(
+    promises: Mapping[str, _Promise], seen: Mapping[str, Seen]
+) -> Iterator[Offender]:
+    for job_id, promise in promises.items():
+        job = seen.get(job_id)
+        for generation, states in promise.told.items():
+            if len(states) > 1 and generation is not None:
+                yield Offender(job_id, f"told {' and '.join(sorted(states))}")
+            elif job is not None and _changed(job, generation, states):
+                yield Offender(job_id, f"told {', '.join(sorted(states))}; it is {job.state}")
+
+
+def _changed(job: Seen, generation: int | None, states: set[str]) -> bool:
+    # Who was not told the generation cannot complain of a job that was replayed since.
+    same = generation == job.generation or (generation is None and job.generation == 1)
+    return same and states != {job.state}
+
+
+def _results(seen: Mapping[str, Seen], *, with_result: bool) -> Iterator[Offender]:
+    """Jobs with a result that did not succeed, or without one that did."""
+    for job in seen.values():
+        succeeded = job.state is JobState.SUCCEEDED
+        if job.has_result is with_result and succeeded is not with_result:
+            yield Offender(job.id, f"it is {job.state}")
+
+
+Calls = Mapping[str, Counter[int]]
+"""How many requests of each attempt reached a provider, by job."""
+
+
+def _by_job(calls: Iterable[ProviderCall], seen: Mapping[str, Seen]) -> Calls:
+    found: dict[str, Counter[int]] = defaultdict(Counter)
+    for call in calls:
+        if call.job_id in seen:
+            found[call.job_id][call.attempt] += 1
+    return found
+
+
+def _about_calls(seen: Mapping[str, Seen], calls: Calls | None) -> dict[Broken, Iterable[Offender]]:
+    if calls is None:
+        return {Broken.OVER_LIMIT: _over_limit(seen, {})}
+    return {
+        Broken.OVER_LIMIT: _over_limit(seen, calls),
+        Broken.CALLED_TWICE: _called_twice(seen, calls),
+        Broken.SUCCESS_WITHOUT_CALL: (
+            Offender(job.id, f"{job.attempts} attempts")
+            for job in seen.values()
+            if job.state is JobState.SUCCEEDED and not calls.get(job.id)
+        ),
+        Broken.CALLED_UNSTARTED: (
+            Offender(job.id, f"{job.state} with no attempt, {calls[job.id].total()} calls")
+            for job in seen.values()
+            if job.state in NEVER_CALLED
+            and job.attempts == 0
+            and job.generation == 1
+            and calls.get(job.id)
+        ),
+    }
+
+
+def _over_limit(seen: Mapping[str, Seen], calls: Calls) -> Iterator[Offender]:
+    for job in seen.values():
+        made = calls.get(job.id, Counter())
+        allowed = job.max_attempts * job.generation
+        called = len(made) if _is_crawl(job) else made.total()
+        if job.attempts > job.max_attempts:
+            yield Offender(job.id, f"{job.attempts} attempts, allowed {job.max_attempts}")
+        elif max(made, default=0) > job.max_attempts:
+            yield Offender(job.id, f"attempt {max(made)} called, allowed {job.max_attempts}")
+        elif called > allowed:
+            yield Offender(job.id, f"{called} calls, allowed {allowed}")
+
+
+def _called_twice(seen: Mapping[str, Seen], calls: Calls) -> Iterator[Offender]:
+    for job_id, made in calls.items():
+        job = seen[job_id]
+        twice = [attempt for attempt, count in sorted(made.items()) if count > job.generation]
+        # One attempt of a crawl asks for several pages, and for robots.txt.
+        if twice and not _is_crawl(job):
+            yield Offender(job_id, f"attempt {twice[0]}: {made[twice[0]]} calls")
+
+
+def _is_crawl(job: Seen) -> bool:
+    return job.kind is JobKind.CRAWL
+
+
+def _time(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")

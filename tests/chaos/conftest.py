@@ -1,0 +1,85 @@
+"""Faults, injected into real processes on real servers; `--chaos=short` or `--chaos=long`.
+
+A test asks for `rows` and makes one row for each fault. It counts what it injected and what it saw
+to hold; the row is kept when the test fails, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from .report import Kept, Row, commit, keep, now, table
+
+KEPT = pytest.StashKey[list[Kept]]()
+PASSED = pytest.StashKey[bool]()
+
+Rows = Callable[..., Row]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[KEPT] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    report = yield
+    if call.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def private_servers() -> Iterator[None]:
+    """These tests kill and freeze the servers, so they need private ones of this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOREBAY_SERVERS", "machine")
+        yield
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Whether this is the long form."""
+    return request.config.getoption("--chaos") == "long"
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """What chance is drawn from."""
+    return request.config.getoption("--seed")
+
+
+@pytest.fixture
+def rows(request: pytest.FixtureRequest, seed: int) -> Iterator[Rows]:
+    """Makes the test's rows: `rows("F5", "RabbitMQ killed")`."""
+    made: list[Row] = []
+    began = time.monotonic()
+
+    def row(fault: str, what: str) -> Row:
+        made.append(Row(fault, what))
+        return made[-1]
+
+    yield row
+    passed = request.node.stash.get(PASSED, False)
+    seconds = round((time.monotonic() - began) / max(len(made), 1), 1)
+    for one in made:
+        one.seconds = one.seconds or seconds
+        request.config.stash[KEPT].append(
+            Kept(request.node.nodeid, passed, one, seed, now(), commit())
+        )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the table, write the report."""
+    kept = config.stash[KEPT]
+    if kept:
+        keep(config.getoption("--chaos"), kept)
+        terminalreporter.section(f"chaos, seed {config.getoption('--seed')}")
+        for line in table(kept):
+            terminalreporter.write_line(line)

@@ -1,0 +1,45 @@
+"""A real worker whose handler dies with its whole process on one input: `python -m ...`.
+
+The runtime is the product's own. Only the call is made up: it takes a moment, and the poison kills
+the process in the middle of it, as an input does that exhausts the memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from forebay.jobs import Job, JobKind
+from forebay.outcomes import Call, Outcome, Succeeded
+from forebay.process import Process, run
+from forebay.requests import SearchRequest
+from forebay.settings import WorkerSettings
+from forebay.worker.runtime import WorkerSpec, run_worker
+
+POISON = "poison"
+CONCURRENCY = 20
+LEASE_S = 3.0
+CALL_S = 0.5
+"""Long enough that all neighbors are in the middle of theirs when the poison kills."""
+
+
+class Handler:
+    """Answers everything, but for the poison."""
+
+    async def handle(self, _job: Job, request: SearchRequest) -> Outcome:
+        await asyncio.sleep(CALL_S / 2)
+        if request.query == POISON:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(CALL_S / 2)
+        return Succeeded('{"ok": true}', Call("made up"))
+
+
+async def main(process: Process) -> None:
+    """Work until a stop signal."""
+    settings = WorkerSettings(concurrency=CONCURRENCY, lease_s=LEASE_S, grace_s=5)
+    await run_worker(process, WorkerSpec(JobKind.SEARCH, SearchRequest, Handler(), settings))
+
+
+if __name__ == "__main__":
+    run("search_worker", main)

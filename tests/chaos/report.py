@@ -1,0 +1,115 @@
+"""What the chaos tests saw, one row for each fault: on the screen and in `report.json`.
+
+The file keeps the latest row of each test for the short and for the long form apart, each with its
+own date, commit and seed, so that a part can be run again alone.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+REPORT = Path(__file__).with_name("report.json")
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Row:
+    """One fault, injected several times."""
+
+    fault: str
+    """Of the table in docs/guarantees.md: `F5`."""
+    what: str
+    """The fault in words: `RabbitMQ killed`."""
+    injected: int = 0
+    """How often the fault was seen to happen."""
+    survived: int = 0
+    """Of these, after how many everything held."""
+    void: int = 0
+    """Tries in which the fault did not happen: they prove nothing."""
+    jobs: int = 0
+    """Jobs that were accepted meanwhile."""
+    lost: int = 0
+    """Of these, gone or without an end."""
+    duplicates: int = 0
+    """Second results, keys with two jobs, jobs called beyond their attempts."""
+    seconds: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What else was measured, by name and with its unit in the name."""
+    versions: dict[str, str] = field(default_factory=lambda: {"python": platform.python_version()})
+    """What it ran on."""
+
+    def top(self, figure: str, value: float) -> None:
+        """Keep the largest value of a figure."""
+        value = round(value, 3)
+        self.figures[figure] = max(value, self.figures.get(figure, value))
+
+    @property
+    def bound(self) -> str:
+        """The rule of three: without a failure in n tries the rate is below 3/n (95 %)."""
+        if self.injected and self.survived == self.injected:
+            return f"< {min(3 / self.injected, 1):.1%}"
+        return "-"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A row with where it comes from."""
+
+    test: str
+    passed: bool
+    row: Row
+    seed: int
+    at: str
+    commit: str
+
+
+def commit() -> str:
+    """The commit of this checkout, marked when files differ from it."""
+    said = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=10"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return said.stdout.strip() or "unknown"
+
+
+def keep(scale: str, fresh: Sequence[Kept], path: Path = REPORT) -> None:
+    """Put these rows into the file in the place of earlier ones of the same tests."""
+    report = json.loads(path.read_text()) if path.exists() else {}
+    tests = {kept.test for kept in fresh}
+    old = [kept for kept in report.get(scale, []) if kept["test"] not in tests]
+    report[scale] = sorted([*old, *map(asdict, fresh)], key=_order)
+    path.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
+
+
+def _order(kept: Mapping[str, Any]) -> tuple[int, str, str]:
+    digits = "".join(c for c in kept["row"]["fault"].partition(" ")[0] if c.isdigit())
+    return int(digits or 99), kept["test"], kept["row"]["what"]
+
+
+def now() -> str:
+    """The time of a row."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+COLUMNS = "fault", "what", "injected", "survived", "void", "jobs", "lost", "duplicates", "bound"
+
+
+def table(rows: Sequence[Kept]) -> list[str]:
+    """The table for the screen."""
+    cells = [COLUMNS, *(tuple(str(getattr(kept.row, name)) for name in COLUMNS) for kept in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    marks = ["", *("" if kept.passed else "  FAILED" for kept in rows)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + mark
+        for line, mark in zip(cells, marks, strict=True)
+    ]

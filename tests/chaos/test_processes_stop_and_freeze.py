@@ -1,0 +1,232 @@
+"""I1, I3, I4: processes are stopped in order, stopped twice, and frozen past their leases."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from forebay.audit.ledger import read_ledger
+from forebay.jobs import Job
+from forebay.local.environment import Crew
+from forebay.testing.polling import until
+from forebay.worker.pool import HAND_BACK_S
+from tests.e2e.callers import Callers
+
+from .balancer import balancing
+from .conftest import Rows
+from .own_jobs import ended, in_flight, jobs_of, llm, search, submitted
+from .patient_callers import passed
+from .process_figures import is_frozen
+from .process_logs import log_lines
+from .report import Row
+from .scene import Scene, check, record, scene
+
+SLOTS = 20
+"""Of each search worker; it holds no more messages, so a frozen one takes none of the others'."""
+ENDS_AT_ONCE_S = 1.0
+SETTINGS = {
+    "FOREBAY_SEARCH_CONCURRENCY": f"{SLOTS}",
+    "FOREBAY_SEARCH_PREFETCH": f"{SLOTS}",
+    **{f"FOREBAY_{kind}_GRACE_S": "30" for kind in ("SEARCH", "CRAWLER", "LLM")},
+    "FOREBAY_INGRESS_LAME_DUCK_S": "1",
+}
+CREW = Crew(copies={"ingress": 2, "search_worker": 2})
+KINDS = {"search_worker": "search", "crawler_worker": "crawl", "llm_worker": "llm"}
+
+
+@pytest.fixture(scope="module")
+async def everything(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Scene]:
+    """One scene for all of them: each test leaves it running, with nothing to do."""
+    seed = request.config.getoption("--seed")
+    directory = tmp_path_factory.mktemp("processes")
+    async with scene(directory, profile="demo", seed=seed, crew=CREW, **SETTINGS) as here:
+        yield here
+
+
+@pytest.fixture
+async def here(everything: Scene, tmp_path: Path) -> AsyncIterator[Scene]:
+    """The scene with a ledger of the test's own, and callers behind a balancer."""
+    async with (
+        balancing(everything.stack.ingress_urls.values()) as balancer,
+        Callers(balancer.url, everything.stack.site_url, tmp_path / "ledger.jsonl") as callers,
+    ):
+        await until_ready(balancer.behind)
+        yield replace(everything, callers=callers, submitted=0)
+
+
+async def until_ready(urls: Iterable[str]) -> None:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+        for url in urls:
+
+            async def ready(url: str = url) -> bool:
+                try:
+                    async with session.get(f"{url}/readyz") as answer:
+                        return answer.status == 200
+                except (aiohttp.ClientError, TimeoutError, OSError):
+                    return False
+
+            await until(ready)
+
+
+async def calls_cut(here: Scene) -> int:
+    """Calls whose caller went away before the provider had answered."""
+    stats = await here.callers.get(f"{here.stack.providers_url}/_stats")
+    return sum(stats[kind]["client_gone"] for kind in KINDS.values())
+
+
+async def restart(here: Scene, row: Row, name: str) -> None:
+    """SIGTERM to one process, with calls under way if it makes any; until it is back."""
+    kind = KINDS.get(name.partition("-")[0])
+
+    async def calls_under_way() -> bool:
+        return kind is None or await in_flight(here, kind) > 0
+
+    before = len(here.stack.endings(name))
+
+    async def ended_once_more() -> bool:
+        return len(here.stack.endings(name)) > before
+
+    await until(calls_under_way, 20)
+    began = time.monotonic()
+    here.stack.send(name, signal.SIGTERM)
+    await until(ended_once_more, 45)
+    row.injected += 1
+    row.top("stopped_after_s_max", time.monotonic() - began)
+    assert here.stack.endings(name)[-1] == "exit code 0"
+    url = here.stack.ingress_urls.get(name) or here.stack.probes[name]
+    await until_ready([url])
+    row.top("back_after_s_max", time.monotonic() - began)
+    row.survived += 1
+
+
+@pytest.mark.timeout(900)
+async def test_a_rolling_restart_of_everything_is_not_seen_by_callers_and_cuts_no_call(
+    here: Scene, rows: Rows, long: bool
+) -> None:
+    row = rows("F18", "every process restarted, one after the other")
+    cut_before = await calls_cut(here)
+    async with here.load(60 if long else 20):
+        for _ in range(5 if long else 1):
+            for name in (*here.stack.ingress_urls, *here.stack.probes):
+                await restart(here, row, name)
+    audit = await here.settled()
+    record(row, here, audit)
+    row.figures["calls_cut"] = await calls_cut(here) - cut_before
+    answers = read_ledger(here.callers.ledger_path)
+    row.figures["client_errors"] = sum(answer.status not in {200, 202} for answer in answers)
+    assert row.figures["client_errors"] == 0
+    assert row.figures["calls_cut"] == 0
+    check(here, audit)
+
+
+@pytest.mark.timeout(300)
+async def test_a_second_sigterm_ends_a_worker_at_once_and_its_jobs_are_handed_back(
+    here: Scene, rows: Rows, long: bool
+) -> None:
+    row = rows("F18", "a second SIGTERM during a drain")
+    for _ in range(10 if long else 1):
+        ids = await submitted(here, *(llm(latency=25, times=1) for _ in range(5)))
+        jobs = await stopped_twice(here, row, ids)
+        assert [job.state for job in jobs] == ["succeeded"] * 5
+        assert {job.history[0].outcome for job in jobs} == {"handed_back"}
+        assert {job.attempts for job in jobs} == {2}
+        row.survived += 1
+    audit = await here.settled()
+    record(row, here, audit)
+    check(here, audit)
+
+
+async def stopped_twice(here: Scene, row: Row, ids: list[str]) -> list[Job]:
+    name, began_at = "llm_worker", time.time()
+    before = len(here.stack.endings(name))
+
+    async def under_way() -> bool:
+        return await in_flight(here, "llm") >= len(ids)
+
+    async def stopping() -> bool:
+        return any(log_lines(here.stack.log(name), "process.stopping", began_at))
+
+    async def ended_once_more() -> bool:
+        return len(here.stack.endings(name)) > before
+
+    await until(under_way)
+    here.stack.send(name, signal.SIGTERM)
+    await until(stopping)
+    await passed(1.0)
+    assert not await ended_once_more(), "it ended at the first signal: the second proves nothing"
+    second = time.monotonic()
+    here.stack.send(name, signal.SIGTERM)
+    await until(ended_once_more, 30)
+    row.injected += 1
+    row.top("ended_after_second_s_max", time.monotonic() - second)
+    assert here.stack.endings(name)[-1] == "exit code 0"
+    assert time.monotonic() - second < ENDS_AT_ONCE_S + HAND_BACK_S
+    (drained,) = log_lines(here.stack.log(name), "process.drained", began_at)
+    assert (drained["finished"], drained["aborted"]) == (0, len(ids))
+    return [*(await ended(here, ids)).values()]
+
+
+@pytest.mark.timeout(600)
+async def test_a_frozen_workers_late_results_are_refused_and_the_other_ones_stand(
+    here: Scene, rows: Rows, long: bool
+) -> None:
+    row = rows("F19", "worker frozen past its lease")
+    for _ in range(10 if long else 1):
+        await freeze_past_its_leases(here, row)
+    assert row.injected, "it never woke while its calls were repeated"
+    audit = await here.settled()
+    record(row, here, audit)
+    check(here, audit)
+
+
+async def freeze_past_its_leases(here: Scene, row: Row) -> None:
+    """The frozen one wakes while the other worker repeats its calls."""
+    name, began_at = "search_worker-2", time.time()
+    ids = await submitted(here, *(search(latency=4, times=2) for _ in range(2 * SLOTS)))
+
+    async def all_under_way() -> bool:
+        return await in_flight(here, "search") >= len(ids)
+
+    async def all_taken_over() -> bool:
+        return len(taken_over(await jobs_of(here, ids))) == SLOTS
+
+    def refused() -> int:
+        return sum(1 for _ in log_lines(here.stack.log(name), "lease.lost", began_at))
+
+    async def late_results_refused() -> bool:
+        return refused() >= SLOTS
+
+    await until(all_under_way, 20)
+    (pid,) = here.stack.pids(name)
+    here.stack.send(name, signal.SIGSTOP)
+    try:
+        await until(all_taken_over, 60)
+        running = [job for job in (await jobs_of(here, ids)).values() if job.state == "running"]
+        seen = is_frozen(pid) and bool(running)
+    finally:
+        here.stack.send(name, signal.SIGCONT)
+    await until(late_results_refused, 30)
+    jobs = await ended(here, ids)
+    for job in taken_over(jobs):
+        told = [(attempt.n, attempt.outcome) for attempt in job.history]
+        assert told == [(1, "lease_lost"), (2, "succeeded")]
+    assert {(job.state, job.attempts) for job in jobs.values()} <= {
+        ("succeeded", 1),
+        ("succeeded", 2),
+    }
+    row.injected, row.void = row.injected + seen, row.void + (not seen)
+    row.survived += seen
+    row.figures["late_results_refused"] = row.figures.get("late_results_refused", 0) + refused()
+
+
+def taken_over(jobs: Mapping[str, Job]) -> list[Job]:
+    """Those that another worker began again."""
+    return [job for job in jobs.values() if job.attempts == 2]

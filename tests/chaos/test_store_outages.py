@@ -1,0 +1,279 @@
+"""I1, I2, I3, I7, I9: MongoDB dies, steps down and stands still, under load.
+
+While it is away every submission is refused within three seconds, with the time to come back; it is
+back within fifteen. Settings are the default ones but for LLM jobs, whose leases run out
+while the store is away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+
+import pytest
+from pymongo import AsyncMongoClient
+
+from forebay.errors import StoreUnavailable
+from forebay.local.mongodb import MongoServer
+from forebay.testing.polling import pace, until
+
+from .conftest import Rows
+from .own_jobs import calls_of, ended, enter, in_flight, jobs_of, llm, submitted
+from .patient_callers import PatientCallers, passed
+from .prober import Probe, Prober, probing
+from .process_figures import connections_to, is_frozen, memory_mib
+from .process_logs import log_lines
+from .report import Row
+from .scene import Scene, check, record, scene
+
+REFUSED_WITHIN_S = 3.0
+BACK_WITHIN_S = 15.0
+POOL = 50
+MONITORS = 3
+"""Connections of the driver's own, beside its pool: it watches the server over them."""
+GROWTH_MIB = 64.0
+LLM_LEASE_S = 3.0
+SETTINGS = {
+    **{f"FOREBAY_{kind}_LEASE_S": "30" for kind in ("SEARCH", "CRAWLER")},
+    **{f"FOREBAY_{kind}_RETRY_BASE_S": "1" for kind in ("SEARCH", "CRAWLER")},
+    "FOREBAY_LLM_LEASE_S": f"{LLM_LEASE_S:g}",
+}
+
+
+@dataclass
+class Outage:
+    """When the store was away, by the machine's monotonic clock."""
+
+    down: float = field(default_factory=time.monotonic)
+    away: float = 0.0
+    """The first moment at which it was surely away."""
+    ending: float = 0.0
+    """The latest moment at which it was surely away."""
+    up: float = 0.0
+    happened: bool = False
+    """Whether it was seen to be away."""
+
+
+@dataclass
+class Trial:
+    """One scene whose store is broken again and again."""
+
+    here: Scene
+    prober: Prober
+    chance: Random
+    judged_jobs: int = 0
+
+    @property
+    def mongodb(self) -> MongoServer:
+        found = self.here.stack.servers.mongodb
+        assert found is not None
+        return found
+
+    async def kill(self, *, at_once: bool) -> Outage:
+        """SIGKILL and start again: at once, or when a caller was refused."""
+        outage = Outage()
+        await self.mongodb.kill()
+        outage.happened, outage.away = self.mongodb.pid is None, time.monotonic()
+        if not at_once:
+            await self.prober.first(lambda p: p.status == 503 and p.sent > outage.down)
+        outage.ending = time.monotonic()
+        await self.mongodb.start()
+        outage.up = time.monotonic()
+        return outage
+
+    async def step_down(self, seconds: int) -> Outage:
+        """The only member gives its place up, and takes it again after so many seconds."""
+        async with AsyncMongoClient(self.mongodb.url, directConnection=True) as client:
+            outage = Outage()
+
+            async def primary() -> bool:
+                if (await client.admin.command("hello"))["isWritablePrimary"]:
+                    return True
+                outage.ending = time.monotonic()
+                return False
+
+            order = {"replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": True}
+            await client.admin.command(order)
+            outage.happened, outage.away = not await primary(), time.monotonic()
+            await until(primary, 60)
+            outage.up = time.monotonic()
+            return outage
+
+    async def freeze(self, row: Row, seconds: float) -> Outage:
+        """SIGSTOP for so long, with calls under way that outlast it."""
+        calls = await submitted(self.here, *(llm(latency=seconds + 3) for _ in range(10)))
+        await until(self.calls_under_way, 30)
+        ingress = self.here.stack.pids("ingress")[0]
+        port = int(self.mongodb.url.rpartition(":")[2].partition("/")[0])
+        before_mib = memory_mib(ingress)
+        outage = Outage()
+        self.mongodb.freeze()
+        outage.away = time.monotonic()
+        try:
+            async for _ in pace(5, round(seconds * 5)):
+                row.top("ingress_growth_mib_max", memory_mib(ingress) - before_mib)
+                row.top("store_connections_max", connections_to(ingress, port))
+            outage.happened = is_frozen(self.mongodb.pid)
+            outage.ending = time.monotonic()
+        finally:
+            self.mongodb.thaw()
+        outage.up = time.monotonic()
+        assert row.figures["ingress_growth_mib_max"] < GROWTH_MIB
+        assert row.figures["store_connections_max"] <= POOL + MONITORS
+        await self.calls_ended_well(row, calls)
+        return outage
+
+    async def kill_in_recovery(self, row: Row) -> None:
+        """Worker first, and the store when its leases run out and retries are due."""
+        retries = {"status": 503, "retry_after": 2, "times": 1}
+        slow = await submitted(self.here, *(llm(latency=4, times=1) for _ in range(30)))
+        waiting = await submitted(self.here, *(llm(**retries) for _ in range(30)))
+        await until(self.calls_under_way, 30)
+        self.here.stack.kill("llm_worker")
+        await passed(LLM_LEASE_S + self.chance.uniform(-1.0, 1.0))
+        outage = await self.kill(at_once=True)
+        await ended(self.here, [*slow, *waiting], 120)
+        happened = outage.happened and self.recovering_since(outage.up)
+        row.injected, row.void = row.injected + happened, row.void + (not happened)
+        row.survived += happened
+
+    def recovering_since(self, moment: float) -> bool:
+        """Whether the rescuer or the relay had work left after that moment."""
+        at = time.time() - (time.monotonic() - moment)
+        log = self.here.stack.log("reconciler")
+        return any(
+            True
+            for event in ("rescuer.rescued", "relay.published")
+            for _ in log_lines(log, event, since=at)
+        )
+
+    async def calls_under_way(self) -> bool:
+        return await in_flight(self.here, "llm") >= 10
+
+    async def calls_ended_well(self, row: Row, ids: list[str]) -> None:
+        """Their leases ran out meanwhile: each was cut once at most, and has its result."""
+        for job_id, job in (await ended(self.here, ids)).items():
+            cut = [call for call in await calls_of(self.here, job_id) if call["client_gone"]]
+            row.top("calls_cut_of_a_job_max", len(cut))
+            assert job.state == "succeeded", job.error
+            assert len(cut) <= 1
+            assert job.attempts <= 2
+
+    async def seen(self, row: Row, outage: Outage) -> None:
+        """Everybody was refused quickly while it was away, and it is back soon."""
+        row.injected += outage.happened
+        row.void += not outage.happened
+        await self.prober.first(lambda p: p.status == 202 and p.answered > outage.up, BACK_WITHIN_S)
+        accepted_s = self.accepted_after(outage) - outage.up
+        finished_s = await self.finished_after(outage)
+        row.top("accepted_again_s_max", accepted_s)
+        row.top("finished_again_s_max", finished_s)
+        assert max(accepted_s, finished_s) <= BACK_WITHIN_S
+        during = self.prober.sent_between(outage.down - REFUSED_WITHIN_S, outage.up)
+        row.top("refused_within_s_max", max(p.took_s for p in during))
+        meanwhile = [p for p in during if outage.away < p.sent and p.answered < outage.ending]
+        assert [p for p in meanwhile if p.status == 202] == []
+        assert [p for p in during if not answered_well(p)] == []
+        row.survived += outage.happened
+
+    def accepted_after(self, outage: Outage) -> float:
+        return min(
+            p.answered for p in self.prober.probes() if p.status == 202 and p.answered > outage.up
+        )
+
+    async def finished_after(self, outage: Outage) -> float:
+        """Seconds from the store's return to the first end of a job, of those that were probed."""
+        up = datetime.fromtimestamp(time.time() - (time.monotonic() - outage.up), UTC)
+        found: list[datetime] = []
+
+        async def one_finished() -> bool:
+            since = self.prober.sent_between(outage.down - 5, time.monotonic())
+            ids = [p.job_id for p in since if p.job_id is not None]
+            try:
+                jobs = await jobs_of(self.here, ids)
+            except StoreUnavailable:
+                return False  # our own client finds it again a little later
+            found.extend(job.finished_at for job in jobs.values() if job.finished_at is not None)
+            return any(at > up for at in found)
+
+        await until(one_finished, BACK_WITHIN_S)
+        return min((at - up).total_seconds() for at in found if at > up)
+
+    async def judged(self, *rows: Row) -> None:
+        """Everything accepted so far has its end, by every judge; the new jobs are these rows'."""
+        enter(self.here, self.prober.probes())
+        audit = await self.here.settled()
+        for row in rows:
+            record(row, self.here, audit)
+            row.jobs -= self.judged_jobs
+            assert row.injected, "it was never seen to happen"
+        self.judged_jobs = audit.accepted
+        check(self.here, audit)
+
+
+def answered_well(probe: Probe) -> bool:
+    """Accepted, or refused with the time to come back; either way soon."""
+    refused = probe.status == 503 and (probe.retry_after or "").isdigit()
+    return (probe.status == 202 or refused) and probe.took_s <= REFUSED_WITHIN_S
+
+
+@pytest.fixture(scope="module")
+async def on(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Trial]:
+    """One scene for all outages: each test leaves it running, with nothing to do."""
+    directory, seed = tmp_path_factory.mktemp("store"), request.config.getoption("--seed")
+    async with (
+        scene(directory, seed=seed, callers=PatientCallers, **SETTINGS) as here,
+        probing(here.stack.ingress_url, directory) as prober,
+    ):
+        yield Trial(here, prober, Random(seed))
+
+
+@pytest.mark.timeout(1200)
+async def test_nothing_is_lost_when_the_store_dies_under_load(
+    on: Trial, rows: Rows, long: bool
+) -> None:
+    row = rows("F10", "MongoDB killed and started again")
+    async with on.here.load(100 if long else 20):
+        for n in range(20 if long else 2):
+            await on.seen(row, await on.kill(at_once=n % 2 == 0))
+    await on.judged(row)
+
+
+@pytest.mark.timeout(300)
+async def test_nothing_is_lost_when_the_store_steps_down_under_load(
+    on: Trial, rows: Rows, long: bool
+) -> None:
+    row = rows("F10", "MongoDB steps down")
+    async with on.here.load(100 if long else 20):
+        for seconds in (3, 10, 20) if long else (3,):
+            await on.seen(row, await on.step_down(seconds))
+    await on.judged(row)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seconds", [5, 30])
+async def test_a_store_that_stands_still_piles_nothing_up_and_cuts_no_call_twice(
+    on: Trial, rows: Rows, long: bool, seconds: int
+) -> None:
+    if seconds > 5 and not long:
+        pytest.skip("in the long form only")
+    row = rows("F11", f"MongoDB frozen for {seconds} s")
+    async with on.here.load(30 if long else 20):
+        for _ in range(2 if long else 1):
+            await on.seen(row, await on.freeze(row, seconds))
+    await on.judged(row)
+
+
+@pytest.mark.timeout(600)
+async def test_everything_ends_when_the_store_dies_while_dead_workers_jobs_are_taken_back(
+    on: Trial, rows: Rows, long: bool
+) -> None:
+    row = rows("F12", "MongoDB killed during recovery")
+    for _ in range(10 if long else 1):
+        await on.kill_in_recovery(row)
+    await on.judged(row)

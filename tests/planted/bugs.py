@@ -1,0 +1,27 @@
+"""All planted bugs.
+
+The promises they break (docs/guarantees.md):
+
+I1   every accepted job reaches exactly one terminal state
+I2   no accepted job is missing from the store
+I3   at most one stored result per job, and one if and only if it succeeded
+I4   at most `max_attempts` calls, none for a job that is over or out of time, none without need
+I5   nothing of one tenant reaches another
+I7   work in flight stays bounded, and refusals are obeyed
+I9   the same Idempotency-Key is the same job
+I10  after quiet no message is left and nothing waits to be published
+"""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+from tests.planted.in_broker import BROKER_BUGS
+from tests.planted.in_flow import FLOW_BUGS
+from tests.planted.in_store import STORE_BUGS
+
+BUGS: tuple[Bug, ...] = (*STORE_BUGS, *FLOW_BUGS, *BROKER_BUGS)
+
+
+def bug_named(name: str) -> Bug:
+    """The bug of that name; raises `KeyError`."""
+    return {bug.name: bug for bug in BUGS}[name]
