@@ -23,6 +23,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[KEPT] = []
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of the short form what means nothing when it is short, and say why."""
+    if config.getoption("--chaos") == "long":
+        return
+    for item in items:
+        for mark in item.iter_markers("long_only"):
+            item.add_marker(pytest.mark.skip(reason=f"in the long form only: {mark.args[0]}"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

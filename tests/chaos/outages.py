@@ -12,12 +12,13 @@ from forebay.jobs import JobKind, Lane
 from forebay.local.rabbitmq import RabbitMQNode
 from forebay.testing.polling import pace
 
-from .broker_hands import ROUTES, submit
+from .broker_hands import ROUTES, submit, worker_metric
 from .process_figures import is_there
 from .report import Row
 from .scene import Scene
 
 CONSUMING_AGAIN_WITHIN_S = 60.0
+LOOKS_PER_S = 2
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Restart:
     row: Row
     up_at: float
     watched: set[asyncio.Task[float]] = field(default_factory=set)
-    """Each ends with the seconds from the broker's return to the end of a job of one lane."""
+    """Each ends with the seconds from the broker's return to the end of a lane's first job."""
 
     def again_s(self) -> float | None:
         """When the last lane was consumed again; None while one is not."""
@@ -65,8 +66,17 @@ class Outages:
         self.cut_short += restart.again_s() is None
 
     async def _consumed(self, up_at: float, kind: JobKind, lane: Lane) -> float:
-        await self._here.callers.wait(await submit(self._here, kind, lane=lane))
+        """When the first job of a lane was done: a new one, or one that waited before it."""
+        before = await self._done(kind, lane)
+        await submit(self._here, kind, lane=lane)
+        async for _ in pace(LOOKS_PER_S, 120 * LOOKS_PER_S):
+            if await self._done(kind, lane) > before:
+                break
         return time.monotonic() - up_at
+
+    async def _done(self, kind: JobKind, lane: Lane) -> float:
+        name = "forebay_queue_wait_seconds_count"
+        return await worker_metric(self._here, kind, name, lane=lane.value)
 
     async def over(self) -> None:
         """Wait for the lanes that are still watched."""

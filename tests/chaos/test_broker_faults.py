@@ -68,7 +68,7 @@ async def disturbance(here: Scene, row: Row, *, unseen: bool = False) -> AsyncIt
     """From quiet to quiet: nothing is lost meanwhile; if `unseen`, every answer is a 202."""
     before = answers(here)
     yield
-    audit = await here.settled(within_s=300)
+    audit = await here.settled(within_s=900)
     record(row, here, audit)
     row.jobs -= before[202]
     other = answers(here) - before
@@ -130,6 +130,7 @@ async def published(here: Scene, outcome: str) -> float:
         ("disk", ("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "64MB")),
     ],
 )
+@pytest.mark.beyond_ci
 async def test_during_an_alarm_callers_see_nothing_and_what_is_queued_is_worked_off(
     here: Scene,
     broker: Hands,
@@ -181,6 +182,7 @@ async def test_during_an_alarm_callers_see_nothing_and_what_is_queued_is_worked_
         await until(by_itself, 30)
 
 
+@pytest.mark.beyond_ci
 async def test_a_queue_deleted_under_its_consumer_is_consumed_when_it_is_back(
     here: Scene, broker: Hands, rows: Rows
 ):
@@ -227,7 +229,7 @@ async def test_a_consumer_whose_call_outlasts_the_brokers_patience_is_there_agai
             await backlog(here, 40, latency_s=4.0)
 
             async def seen() -> bool:
-                return timeouts() >= before + 5
+                return timeouts() >= before + 3
 
             await until(seen, 120)
             row.injected += timeouts() - before
@@ -268,6 +270,7 @@ async def test_a_consumer_that_its_queue_forgot_is_replaced_within_90_seconds(
         assert again_s < RESUMED_WITHIN_S
 
 
+@pytest.mark.beyond_ci
 async def test_a_full_queue_leaves_jobs_in_the_store_until_there_is_room(
     here: Scene, broker: Hands, rows: Rows, long: bool
 ):
@@ -291,6 +294,7 @@ async def test_a_full_queue_leaves_jobs_in_the_store_until_there_is_room(
             await broker.management.delete("policies/forebay/stricter")
 
 
+@pytest.mark.beyond_ci
 async def test_a_missing_binding_leaves_jobs_in_the_store_until_it_is_there(
     here: Scene, broker: Hands, rows: Rows, long: bool
 ):
@@ -413,7 +417,7 @@ async def test_a_broker_that_dies_again_and_again_loses_nothing_and_is_consumed_
                 await outages.one(row, take_away, chance.uniform(5, 20) if long else 5)
         await outages.over()
     for row in {id(row): row for row, _ in plan}.values():
-        row.figures = {"submitted_per_s": rate, **outages.figures(row)}
+        row.figures |= {"submitted_per_s": rate, **outages.figures(row)}
         row.survived = outages.survived(row)
         assert row.injected > 0
         assert row.survived == row.injected

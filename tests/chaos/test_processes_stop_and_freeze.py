@@ -107,6 +107,7 @@ async def restart(here: Scene, row: Row, name: str) -> None:
     row.survived += 1
 
 
+@pytest.mark.beyond_ci
 @pytest.mark.timeout(900)
 async def test_a_rolling_restart_of_everything_is_not_seen_by_callers_and_cuts_no_call(
     here: Scene, rows: Rows, long: bool
@@ -127,6 +128,7 @@ async def test_a_rolling_restart_of_everything_is_not_seen_by_callers_and_cuts_n
     check(here, audit)
 
 
+@pytest.mark.beyond_ci
 @pytest.mark.timeout(300)
 async def test_a_second_sigterm_ends_a_worker_at_once_and_its_jobs_are_handed_back(
     here: Scene, rows: Rows, long: bool
@@ -174,6 +176,7 @@ async def stopped_twice(here: Scene, row: Row, ids: list[str]) -> list[Job]:
     return [*(await ended(here, ids)).values()]
 
 
+@pytest.mark.beyond_ci
 @pytest.mark.timeout(600)
 async def test_a_frozen_workers_late_results_are_refused_and_the_other_ones_stand(
     here: Scene, rows: Rows, long: bool

@@ -156,17 +156,16 @@ def percent(ratio: float) -> float:
     return round(100 * (ratio - 1), 1)
 
 
+@pytest.mark.long_only("10 % is less than the noise of a short measurement")
 @pytest.mark.timeout(900)
-async def test_an_llm_provider_that_hangs_keeps_no_search_waiting(
-    here: Scene, rows: Rows, long: bool
-) -> None:
+async def test_an_llm_provider_that_hangs_keeps_no_search_waiting(here: Scene, rows: Rows) -> None:
     row = rows("F14", "the LLM provider hangs")
     seen = Comparison()
     await waits_of(here, 1)  # the first calls of all find everything cold
-    for _ in range(6 if long else 1):
-        calm = await waits_of(here, 9 if long else 3)
+    for _ in range(6):
+        calm = await waits_of(here, 9)
         async with Hanging(here) as fault:
-            hanging = await waits_of(here, 9 if long else 3)
+            hanging = await waits_of(here, 9)
             lasted = await fault.everywhere()
         row.injected, row.void = row.injected + lasted, row.void + (not lasted)
         if lasted:
@@ -174,7 +173,7 @@ async def test_an_llm_provider_that_hangs_keeps_no_search_waiting(
             seen.hanging.append(hanging)
     assert row.injected, "the calls never hung in every slot as long as it was measured"
     row.figures |= seen.figures()
-    assert row.figures["p99_changed_percent" if long else "typical_p99_changed_percent"] <= 10
+    assert row.figures["p99_changed_percent"] <= 10
     stats = await here.callers.get(f"{here.stack.providers_url}/_stats")
     assert stats["llm"]["max_in_flight"] == LLM_SLOTS
     row.survived = row.injected
@@ -342,7 +341,8 @@ class LeavingCallers(Callers):
             return await super().submit(number)
         kind, body = self.body(number)
         key = f"caller-{number}"
-        self.left[key] = how = self.chance.choice(sorted(WAYS_TO_LEAVE))
+        # In turn, so that few who leave do it in every way.
+        self.left[key] = how = [*WAYS_TO_LEAVE][len(self.left) % len(WAYS_TO_LEAVE)]
         await leave(self._url, request(f"/v1/{kind}", body, key), WAYS_TO_LEAVE[how])
         if self.chance.random() < 0.5:
             self.gone.add(key)

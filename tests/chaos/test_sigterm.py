@@ -37,6 +37,7 @@ PROCESSES = {name for column in STEPS for name in column.processes}
 WORKERS = ("search_worker", "llm_worker")
 
 
+@pytest.mark.long_only("two minutes, and the rolling restart ends every process in order too")
 @pytest.mark.timeout(7200)
 async def test_a_sigterm_at_any_step_ends_in_a_drain_that_cuts_no_call_and_loses_nothing(
     tmp_path: Path, rows: Rows, seed: int, long: bool
