@@ -202,9 +202,9 @@ def after(backup: Backup, callers: Callers) -> dict[str, str]:
     return {key: job_id for key, job_id in accepted if job_id not in backup.jobs}
 
 
-async def dead_letters(stack: Stack) -> set[str]:
-    """The jobs that a message was found for, and no record."""
-    found = set()
+async def dead_letters(stack: Stack) -> dict[str, set[str]]:
+    """The jobs in the dead queues, by the reason why."""
+    found: dict[str, set[str]] = {"unknown_job": set(), "attempts_exhausted": set()}
     ask = {"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"}
     async with aiohttp.ClientSession() as session:
         for kind in ("search", "crawl", "llm"):
@@ -212,8 +212,8 @@ async def dead_letters(stack: Stack) -> set[str]:
             async with session.post(url, json=ask) as answer:
                 for letter in await answer.json():
                     properties = letter["properties"]
-                    assert properties["headers"]["x-forebay-reason"] == "unknown_job"
-                    found.add(properties["correlation_id"])
+                    reason = properties["headers"]["x-forebay-reason"]
+                    found[reason].add(properties["correlation_id"])
     return found
 
 
@@ -310,6 +310,8 @@ async def test_every_job_of_a_restored_backup_comes_to_its_end(
         await check_restored(stack, callers, backup, made)
         assert await calls_of(backup.over(), callers, world) == calls
         dead = await dead_letters(stack)
-        assert dead <= set(lost.values())
-        assert bool(dead) == (queues == "as they were left")
+        # A message was there, and no record.
+        assert dead["unknown_job"] <= set(lost.values())
+        assert bool(dead["unknown_job"]) == (queues == "as they were left")
+        assert dead["attempts_exhausted"] == {made["is in its last attempt"].id}
         await check_lost(callers, lost)
