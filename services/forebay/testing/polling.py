@@ -14,8 +14,13 @@ EVERY_S = 0.05
 
 async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 60.0) -> None:
     """Return when `condition` answers True; raises `TimeoutError` after `within_s` seconds."""
+    clock = asyncio.get_running_loop().time
+    ends = clock() + within_s
     async with asyncio.timeout(within_s):
-        while not await condition():  # noqa: ASYNC110  another process sets no event here
+        while not await condition():
+            # The condition may have lost the cancellation (`forebay.tasks`), which comes only once.
+            if clock() >= ends:
+                raise TimeoutError
             await asyncio.sleep(EVERY_S)
 
 
