@@ -55,9 +55,9 @@ def _faults(kept: Sequence[Mapping[str, Any]]) -> str:
 
 def _bound(row: Mapping[str, Any]) -> str:
     """The rule of three: no failure in n tries bounds the rate by 3/n, with 95 % confidence."""
-    if row["injected"] and row["survived"] == row["injected"]:
-        return f"< {min(3 / row['injected'], 1):.1%}"
-    return "not bounded"
+    if row["injected"] <= 3 or row["survived"] < row["injected"]:
+        return "not bounded"
+    return f"< {3 / row['injected']:.1%}"
 
 
 def _test(node: str) -> str:

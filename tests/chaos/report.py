@@ -53,9 +53,8 @@ class Row:
     @property
     def bound(self) -> str:
         """The rule of three: without a failure in n tries the rate is below 3/n (95 %)."""
-        if self.injected and self.survived == self.injected:
-            return f"< {min(3 / self.injected, 1):.1%}"
-        return "-"
+        few = self.injected <= 3
+        return "-" if few or self.survived < self.injected else f"< {3 / self.injected:.1%}"
 
 
 @dataclass(frozen=True)
