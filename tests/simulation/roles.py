@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ PACE = ReconcilerSettings(
 GRACE_S = 2.0
 
 
-class Role:
+class Role(ABC):
     """What all have: a store over the wire, a logger, and an end that is asked for."""
 
     def __init__(self, world: World, process: SimProcess) -> None:
@@ -73,9 +74,9 @@ class Role:
         """What SIGTERM does."""
         self.stopping.set()
 
+    @abstractmethod
     async def main(self) -> None:
         """Work until asked to stop."""
-        raise NotImplementedError
 
 
 class Ingress(Role):
