@@ -181,7 +181,7 @@ async def test_a_canceled_call_passes_on_the_cancellation_and_hangs_up(
 
 async def test_a_server_that_says_nothing_ends_in_a_timeout(api: LocalApi) -> None:
     api.hangs()
-    async with open_handler(SearchSettings(searxng_url=api.url, timeout_s=0.1)) as handler:
+    async with open_handler(SearchSettings(searxng_url=api.url, timeout_s=1)) as handler:
         outcome = await search(handler)
     assert isinstance(outcome, Retry)
     assert outcome.error.code is ErrorCode.PROVIDER_TIMEOUT
