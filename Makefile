@@ -10,6 +10,8 @@ IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev
 COMPILE = .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
 SEED ?= $(shell date +%s)
+# The suite waits for servers half of its time, so it runs twice at once, each with servers of its own.
+WHOLE_SUITE = --numprocesses=2 --dist=loadfile --cov-fail-under=90
 CHAOS = $(PYTHON) -m pytest tests/chaos -p no:randomly --seed=$(SEED)
 
 help: ## Show this
@@ -31,7 +33,7 @@ up: ## The whole system until Ctrl-C
 test: ## The whole test suite, on real servers, with coverage (ARGS=... goes to pytest)
 	@scripts/setup.sh dev
 	@$(PYTHON) -m forebay.local prepare
-	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered $(if $(ARGS),$(ARGS),--cov-fail-under=90)
+	@$(PYTHON) -m pytest --cov --cov-report=term:skip-covered $(if $(ARGS),$(ARGS),$(WHOLE_SUITE))
 
 chaos: ## Inject faults into the whole system, a few minutes; table, tests/chaos/report.json (SEED=... ARGS=...)
 	@scripts/setup.sh dev

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,18 +20,23 @@ from forebay.local.ports import Ports
 from forebay.local.servers import Servers
 from forebay.local.servers import servers as started_servers
 
-SAID = pytest.StashKey[list[str]]()
-"""What the servers' start said; shown at the end of the run."""
+FIGURES = pytest.StashKey[list[str]]()
+"""What the servers' start said and what tests measured; shown at the end of the run."""
+
+
+@pytest.fixture(scope="session")
+def figures(request: pytest.FixtureRequest) -> list[str]:
+    """Lines for the end of the run, whether the tests pass or not."""
+    return request.config.stash.setdefault(FIGURES, [])
 
 
 @pytest.fixture(scope="session")
 async def servers(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    figures: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Servers]:
-    """The servers that all tests share. Nobody disturbs them."""
+    """The servers that all tests of a test process share. Nobody disturbs them."""
     directory = tmp_path_factory.mktemp("servers")
-    said = request.config.stash.setdefault(SAID, [])
-    async with started_servers(directory, speak=said.append) as found:
+    async with started_servers(directory, speak=figures.append) as found:
         yield found
     _drop_data(directory / "rabbitmq", directory / "mongodb")
 
@@ -98,11 +104,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.skip(reason=f"needs Docker: {out}"))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test process hands its lines to the one that has the screen."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["figures"] = session.config.stash.get(FIGURES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the lines of a test process (pytest-xdist)."""
+    lines = node.config.stash.setdefault(FIGURES, [])
+    lines += getattr(node, "workeroutput", {}).get("figures", [])
+
+
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
-    """Say on which servers the tests ran."""
-    for line in config.stash.get(SAID, []):
+    """Say on which servers the tests ran and what they measured."""
+    for line in config.stash.get(FIGURES, []):
         terminalreporter.write_line(line)
 
 

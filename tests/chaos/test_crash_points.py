@@ -65,7 +65,7 @@ async def test_whoever_dies_at_whatever_step_nothing_is_lost_and_nothing_happens
             jobs = row.jobs
             record(row, here, audit)
             row.duplicates += len(doubled)
-            row.jobs = jobs  # those that were submitted while this place was armed
+            row.jobs = jobs  # those that were accepted while this place was armed
         jobs = await here.store.look_up([*here.callers.ledger.accepted.values()])
         failed_well(jobs)
         assert doubled == []

@@ -45,6 +45,9 @@ class Ledger:
 class Callers:
     """Submits and waits through the public API only; `forebay audit` can read the ledger."""
 
+    patience_s = PATIENCE_S
+    """How long a caller repeats what was not accepted."""
+
     def __init__(self, ingress_url: str, site_url: str, ledger_path: Path) -> None:
         self.ledger_path = ledger_path
         self.ledger = Ledger(LedgerWriter(ledger_path))
@@ -90,7 +93,7 @@ class Callers:
                 accepted.append(answer.job_id)
             return answer.accepted
 
-        await until(until_accepted, PATIENCE_S)
+        await until(until_accepted, self.patience_s)
         return accepted[0]
 
     async def _post(self, path: str, body: Json, headers: dict[str, str]) -> tuple[int, Json]:

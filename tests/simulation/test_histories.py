@@ -1,3 +1,9 @@
+"""Histories of the whole system on a virtual clock, each from a seed.
+
+pytest tests/simulation --histories=5000 --seed=7    so many; prints what was injected
+pytest tests/simulation --replay=7000042             one, with its trace
+"""
+
 from __future__ import annotations
 
 import os
@@ -8,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from .history import play
-from .many import Tally, play_many
+from .many import play_many
 
 ROOT = Path(__file__).parents[2]
 REPLAYED = range(7)
@@ -16,7 +22,7 @@ REPLAYED = range(7)
 
 @pytest.mark.timeout(3600)
 def test_no_history_breaks_a_promise(
-    request: pytest.FixtureRequest, tallies: list[Tally], capsys: pytest.CaptureFixture[str]
+    request: pytest.FixtureRequest, figures: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     option = request.config.getoption
     if (seed := option("--replay")) is not None:
@@ -26,7 +32,7 @@ def test_no_history_breaks_a_promise(
         assert not history.violations
         return
     tally = play_many(option("--seed"), option("--histories"), first_failure=option("maxfail") == 1)
-    tallies.append(tally)
+    figures += [f"simulation, seed {option('--seed')}", *tally.lines()]
     assert not tally.violations, "\n".join(tally.lines())
     assert tally.void == 0
 
