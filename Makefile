@@ -11,7 +11,7 @@ COMPILE = .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url
 
 SEED ?= $(shell date +%s)
 # The suite waits for servers half of its time, so it runs twice at once, each with servers of its own.
-WHOLE_SUITE = --numprocesses=2 --dist=loadfile --cov-fail-under=90
+WHOLE_SUITE = --numprocesses=2 --dist=worksteal --cov-fail-under=90
 CHAOS = $(PYTHON) -m pytest tests/chaos -p no:randomly --seed=$(SEED)
 
 help: ## Show this

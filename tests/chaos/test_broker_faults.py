@@ -127,10 +127,14 @@ async def published(here: Scene, outcome: str) -> float:
             ("set_vm_memory_high_watermark", "0.00001"),
             ("set_vm_memory_high_watermark", "absolute", "600MB"),
         ),
-        ("disk", ("set_disk_free_limit", "1000000GB"), ("set_disk_free_limit", "64MB")),
+        pytest.param(
+            "disk",
+            ("set_disk_free_limit", "1000000GB"),
+            ("set_disk_free_limit", "64MB"),
+            marks=pytest.mark.long_only("it blocks as the memory alarm does"),
+        ),
     ],
 )
-@pytest.mark.beyond_ci
 async def test_during_an_alarm_callers_see_nothing_and_what_is_queued_is_worked_off(
     here: Scene,
     broker: Hands,
@@ -140,8 +144,6 @@ async def test_during_an_alarm_callers_see_nothing_and_what_is_queued_is_worked_
     raised: tuple[str, ...],
     over: tuple[str, ...],
 ):
-    if alarm == "disk" and not long:
-        pytest.skip("it blocks as the memory alarm does")
     row = rows("F6", f"{alarm} alarm")
     lasts_s = 60.0 if long else 3.0
 
@@ -182,7 +184,6 @@ async def test_during_an_alarm_callers_see_nothing_and_what_is_queued_is_worked_
         await until(by_itself, 30)
 
 
-@pytest.mark.beyond_ci
 async def test_a_queue_deleted_under_its_consumer_is_consumed_when_it_is_back(
     here: Scene, broker: Hands, rows: Rows
 ):
@@ -202,11 +203,10 @@ CLOSE = "close_all_connections", "--vhost", "forebay", "closed by a test"
 TIMED_OUT = "timed out waiting for delivery acknowledgement"
 
 
+@pytest.mark.long_only("four calls of rabbitmqctl and slow calls")
 async def test_a_consumer_whose_call_outlasts_the_brokers_patience_is_there_again(
-    here: Scene, broker: Hands, rows: Rows, long: bool
+    here: Scene, broker: Hands, rows: Rows
 ):
-    if not long:
-        pytest.skip("four calls of rabbitmqctl and slow calls")
     row = rows("F7", "delivery acknowledgement timed out")
     closed = rows("F7", "every connection closed by the broker")
     log = here.stack.directory / "data" / "rabbitmq" / "console.log"
@@ -251,11 +251,10 @@ Queue = rabbit_misc:r(<<"forebay">>, queue, <<"forebay.search.default">>),
 a consumer is connected and deaf."""
 
 
+@pytest.mark.long_only("the watchdog's own pace; tests/integration/broker has it at a quicker one")
 async def test_a_consumer_that_its_queue_forgot_is_replaced_within_90_seconds(
-    here: Scene, broker: Hands, rows: Rows, long: bool
+    here: Scene, broker: Hands, rows: Rows
 ):
-    if not long:
-        pytest.skip("the watchdog's own pace; tests/integration/broker has it at a quicker one")
     row = rows("F7", "consumer forgotten by its queue, client not told")
 
     async def rebuilds() -> float:
@@ -270,7 +269,6 @@ async def test_a_consumer_that_its_queue_forgot_is_replaced_within_90_seconds(
         assert again_s < RESUMED_WITHIN_S
 
 
-@pytest.mark.beyond_ci
 async def test_a_full_queue_leaves_jobs_in_the_store_until_there_is_room(
     here: Scene, broker: Hands, rows: Rows, long: bool
 ):
@@ -294,7 +292,6 @@ async def test_a_full_queue_leaves_jobs_in_the_store_until_there_is_room(
             await broker.management.delete("policies/forebay/stricter")
 
 
-@pytest.mark.beyond_ci
 async def test_a_missing_binding_leaves_jobs_in_the_store_until_it_is_there(
     here: Scene, broker: Hands, rows: Rows, long: bool
 ):
@@ -382,11 +379,10 @@ async def test_what_a_purged_queue_had_is_in_it_again_within_a_minute_however_mu
         await lose(here, row, ids, broker.purge)
 
 
+@pytest.mark.long_only("a start of the broker more; a purge loses as much")
 async def test_a_broker_that_lost_its_disk_is_filled_again_within_a_minute(
-    here: Scene, broker: Hands, rows: Rows, long: bool
+    here: Scene, broker: Hands, rows: Rows
 ):
-    if not long:
-        pytest.skip("a start of the broker more; a purge loses as much")
     row = rows("F9", "the broker's data directory wiped")
 
     async def wipe() -> None:

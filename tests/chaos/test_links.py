@@ -212,7 +212,6 @@ def plans(seed: int, *, long: bool) -> list[Plan]:
     return [long_plan(chance, outlasting=outlasting) for outlasting in (False, True)]
 
 
-@pytest.mark.beyond_ci
 @pytest.mark.timeout(6000)
 async def test_links_that_are_harmed_in_every_way_lose_nothing_and_work_again(
     tmp_path: Path, rows: Rows, seed: int, long: bool

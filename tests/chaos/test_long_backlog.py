@@ -143,12 +143,11 @@ async def told(here: Scene, broker: Hands) -> dict[str, int]:
     }
 
 
+@pytest.mark.long_only("a quarter of an hour")
 @pytest.mark.timeout(3600)
 async def test_a_backlog_of_100_000_is_not_published_again_while_it_waits(
-    tmp_path: Path, rows: Rows, long: bool, seed: int
+    tmp_path: Path, rows: Rows, seed: int
 ):
-    if not long:
-        pytest.skip("a backlog takes its time: in the long form only")
     await backlog_waits(tmp_path, rows, seed, FULL)
 
 

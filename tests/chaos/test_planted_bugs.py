@@ -20,7 +20,6 @@ SLOW = {ALARMS, FAULTS}
 """They start servers of their own."""
 
 
-@pytest.mark.beyond_ci
 @pytest.mark.timeout(3600)
 async def test_a_guard_that_is_taken_out_is_missed_by_the_suites(
     rows: Rows, long: bool, seed: int, servers: Servers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +82,16 @@ async def calls_cut(here: Scene) -> int:
     return sum(stats[kind]["client_gone"] for kind in KINDS.values())
 
 
+def watch_for_an_end(here: Scene, name: str) -> Callable[[], Awaitable[bool]]:
+    """Tells whether a process ended once more since now."""
+    before = len(here.stack.endings(name))
+
+    async def ended_once_more() -> bool:
+        return len(here.stack.endings(name)) > before
+
+    return ended_once_more
+
+
 async def restart(here: Scene, row: Row, name: str) -> None:
     """SIGTERM to one process, with calls under way if it makes any; until it is back."""
     kind = KINDS.get(name.partition("-")[0])
@@ -89,12 +99,8 @@ async def restart(here: Scene, row: Row, name: str) -> None:
     async def calls_under_way() -> bool:
         return kind is None or await in_flight(here, kind) > 0
 
-    before = len(here.stack.endings(name))
-
-    async def ended_once_more() -> bool:
-        return len(here.stack.endings(name)) > before
-
     await until(calls_under_way, 20)
+    ended_once_more = watch_for_an_end(here, name)
     began = time.monotonic()
     here.stack.send(name, signal.SIGTERM)
     await until(ended_once_more, 45)
@@ -107,7 +113,6 @@ async def restart(here: Scene, row: Row, name: str) -> None:
     row.survived += 1
 
 
-@pytest.mark.beyond_ci
 @pytest.mark.timeout(900)
 async def test_a_rolling_restart_of_everything_is_not_seen_by_callers_and_cuts_no_call(
     here: Scene, rows: Rows, long: bool
@@ -128,7 +133,6 @@ async def test_a_rolling_restart_of_everything_is_not_seen_by_callers_and_cuts_n
     check(here, audit)
 
 
-@pytest.mark.beyond_ci
 @pytest.mark.timeout(300)
 async def test_a_second_sigterm_ends_a_worker_at_once_and_its_jobs_are_handed_back(
     here: Scene, rows: Rows, long: bool
@@ -148,7 +152,6 @@ async def test_a_second_sigterm_ends_a_worker_at_once_and_its_jobs_are_handed_ba
 
 async def stopped_twice(here: Scene, row: Row, ids: list[str]) -> list[Job]:
     name, began_at = "llm_worker", time.time()
-    before = len(here.stack.endings(name))
 
     async def under_way() -> bool:
         return await in_flight(here, "llm") >= len(ids)
@@ -156,10 +159,8 @@ async def stopped_twice(here: Scene, row: Row, ids: list[str]) -> list[Job]:
     async def stopping() -> bool:
         return any(log_lines(here.stack.log(name), "process.stopping", began_at))
 
-    async def ended_once_more() -> bool:
-        return len(here.stack.endings(name)) > before
-
     await until(under_way)
+    ended_once_more = watch_for_an_end(here, name)
     here.stack.send(name, signal.SIGTERM)
     await until(stopping)
     await passed(1.0)
@@ -176,7 +177,6 @@ async def stopped_twice(here: Scene, row: Row, ids: list[str]) -> list[Job]:
     return [*(await ended(here, ids)).values()]
 
 
-@pytest.mark.beyond_ci
 @pytest.mark.timeout(600)
 async def test_a_frozen_workers_late_results_are_refused_and_the_other_ones_stand(
     here: Scene, rows: Rows, long: bool

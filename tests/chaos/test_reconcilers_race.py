@@ -64,7 +64,6 @@ async def calls_in_flight(here: Scene) -> int:
     return int(stats["search"]["in_flight"])
 
 
-@pytest.mark.beyond_ci
 @pytest.mark.timeout(1800)
 async def test_each_lost_lease_is_rescued_once_and_each_due_job_handed_to_one(
     tmp_path: Path, rows: Rows, seed: int, long: bool

@@ -59,7 +59,7 @@ async def test_a_sigterm_at_any_step_ends_in_a_drain_that_cuts_no_call_and_loses
         for point, row in kept.items():
             jobs = row.jobs
             record(row, here, audit)
-            row.jobs = jobs  # those that were submitted while this place was armed
+            row.jobs = jobs  # those that were accepted while this place was armed
             row.figures["drain_s_max"] = longest_drain_s(here, places[point].processes)
         for name in PROCESSES:
             assert set(here.stack.endings(name)) == {"exit code 0"}, name

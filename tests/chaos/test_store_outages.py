@@ -256,12 +256,12 @@ async def test_nothing_is_lost_when_the_store_steps_down_under_load(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seconds", [5, 30])
+@pytest.mark.parametrize(
+    "seconds", [5, pytest.param(30, marks=pytest.mark.long_only("a minute; 5 s are enough"))]
+)
 async def test_a_store_that_stands_still_piles_nothing_up_and_cuts_no_call_twice(
     on: Trial, rows: Rows, long: bool, seconds: int
 ) -> None:
-    if seconds > 5 and not long:
-        pytest.skip("in the long form only")
     row = rows("F11", f"MongoDB frozen for {seconds} s")
     async with on.here.load(30 if long else 20):
         for _ in range(2 if long else 1):
