@@ -33,14 +33,14 @@ async def main(process: Process) -> None:
         ) as publisher,
     ):
         preparation = Preparation(store)
-        loops = _loops(process, settings, store, publisher)
+        loops = endless_loops(process, settings, store, publisher)
         async with Probes(load(ProbeSettings), process.metrics, lambda: preparation.lacking):
             if await preparation.run(process.signals.drain):
-                await _turn_until_stopped(process, loops)
+                await turn_until_stopped(process, loops)
             process.logger.info(LogEvent.PROCESS_STOPPING)
 
 
-def _loops(
+def endless_loops(
     process: Process, settings: ReconcilerSettings, store: JobStore, publisher: RabbitPublisher
 ) -> dict[str, tuple[Turn, float]]:
     """Every loop by its name: one turn of it, and the pause between two in seconds."""
@@ -61,7 +61,8 @@ def _loops(
     }
 
 
-async def _turn_until_stopped(process: Process, loops: dict[str, tuple[Turn, float]]) -> None:
+async def turn_until_stopped(process: Process, loops: dict[str, tuple[Turn, float]]) -> None:
+    """Turn all of them until a stop signal; raises what a loop ended with, as none should."""
     tasks = [
         asyncio.create_task(
             run_loop(name, turn, every_s, process.metrics, process.logger), name=name

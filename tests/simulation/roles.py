@@ -28,7 +28,7 @@ from ingress.publishing import PublishPump
 from ingress.schemas import JobSubmission
 from ingress.settings import IngressSettings
 from ingress.submission import Accepted, Desk, JobBuilder, Origin, Rules
-from reconciler.app import _loops, _turn_until_stopped
+from reconciler.app import endless_loops, turn_until_stopped
 from reconciler.settings import ReconcilerSettings
 
 from .provider import LEASE_S, TIME_LIMIT_S, SimHandler
@@ -151,8 +151,8 @@ class Reconciler(Role):
     async def main(self) -> None:
         """See `reconciler.app.main`."""
         publisher: Any = self.publisher
-        loops = _loops(self._process, PACE, self.store, publisher)
-        await _turn_until_stopped(self._process, loops)
+        loops = endless_loops(self._process, PACE, self.store, publisher)
+        await turn_until_stopped(self._process, loops)
 
 
 class Worker(Role):
