@@ -17,6 +17,7 @@ from typing import Any
 
 REPORT = Path(__file__).with_name("report.json")
 ROOT = Path(__file__).parents[2]
+WRITTEN = "tests/chaos/report.json", "tests/planted/report.json", "docs/reliability-report.md"
 
 
 @dataclass
@@ -70,15 +71,14 @@ class Kept:
 
 
 def commit() -> str:
-    """The commit of this checkout, marked when files differ from it."""
-    said = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=10"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return said.stdout.strip() or "unknown"
+    """The commit of this checkout, marked when files differ from it, but for what tests write."""
+    said = _git("describe", "--always", "--abbrev=10").stdout.strip()
+    changed = _git("diff", "--quiet", "HEAD", "--", ".", *(f":!{path}" for path in WRITTEN))
+    return (said or "unknown") + ("-dirty" if changed.returncode else "")
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def keep(scale: str, fresh: Sequence[Kept], path: Path = REPORT) -> None:

@@ -77,24 +77,31 @@ async def _for_a_while(world: World, chance: Random, most_s: float) -> None:
         left -= 0.5
 
 
-def _any_process(world: World, chance: Random) -> Role | None:
-    running = world.running(Role)
-    return chance.choice(running) if running else None
+def fault_of_a_process(
+    name: str, of: type[Role] = Role
+) -> Callable[[Callable[[World, Random, Role], Awaitable[None]]], None]:
+    """Name a fault that befalls one process of these, whichever runs then."""
+
+    def register(function: Callable[[World, Random, Role], Awaitable[None]]) -> None:
+        async def befall(world: World, chance: Random) -> bool:
+            if not (running := world.running(of)):
+                return False
+            await function(world, chance, chance.choice(running))
+            return True
+
+        FAULTS[name] = befall
+
+    return register
 
 
-@fault("process killed")
-async def _kill(world: World, chance: Random) -> bool:
-    role = _any_process(world, chance)
-    if role is not None:
-        world.kill(role.process)
-    return role is not None
+@fault_of_a_process("process killed")
+async def _kill(world: World, chance: Random, role: Role) -> None:
+    del chance
+    world.kill(role.process)
 
 
-@fault("process frozen")
-async def _freeze(world: World, chance: Random) -> bool:
-    role = _any_process(world, chance)
-    if role is None:
-        return False
+@fault_of_a_process("process frozen")
+async def _freeze(world: World, chance: Random, role: Role) -> None:
     process = role.process
     process.frozen = True
     world.note(f"{process.name} is frozen")
@@ -105,17 +112,13 @@ async def _freeze(world: World, chance: Random) -> bool:
     world.note(f"{process.name} goes on")
     if not process.dead:
         process.go_on()
-    return True
 
 
-@fault("process told to stop")
-async def _stop(world: World, chance: Random) -> bool:
-    role = _any_process(world, chance)
-    if role is None:
-        return False
+@fault_of_a_process("process told to stop")
+async def _stop(world: World, chance: Random, role: Role) -> None:
+    del chance
     world.note(f"{role.process.name} is told to stop")
     world.loop.call_soon(role.ask_to_stop, context=role.process.context)
-    return True
 
 
 @fault("connections cut")
@@ -240,25 +243,18 @@ async def _store_away(world: World, chance: Random) -> bool:
     return True
 
 
-@fault("process cut off from the store")
-async def _partition(world: World, chance: Random) -> bool:
-    role = _any_process(world, chance)
-    if role is None:
-        return False
+@fault_of_a_process("process cut off from the store")
+async def _partition(world: World, chance: Random, role: Role) -> None:
     world.note(f"{role.process.name} is cut off from the store")
     role.wire.cut = True
     await _for_a_while(world, chance, 4 * LEASE_S)
     role.wire.cut = False
-    return True
 
 
-@fault("worker cut off from the broker")
-async def _deaf(world: World, chance: Random) -> bool:
-    workers = world.running(Worker)
-    if not workers:
-        return False
-    world.cut_off(chance.choice(workers).process)
-    return True
+@fault_of_a_process("worker cut off from the broker", Worker)
+async def _deaf(world: World, chance: Random, role: Role) -> None:
+    del chance
+    world.cut_off(role.process)
 
 
 @fault("store's clock jumps")
