@@ -69,6 +69,10 @@ class FaultyStore(MemoryJobStore):
         if self.away:
             raise StoreUnavailable
 
+    async def find_by_key(self, tenant: str, key: str) -> Job | None:
+        self._check()
+        return await super().find_by_key(tenant, key)
+
     async def ping(self) -> None:
         self._check()
 

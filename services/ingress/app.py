@@ -97,8 +97,9 @@ async def open_services(
             max_pending=settings.max_unpublished,
             grace_s=settings.grace_s,
         ) as pump,
-        # Whoever waited longer has had an answer by now, so nothing is written for them.
-        GroupCommit(store, limits=PendingLimits(wait_s=settings.accept_timeout_s)) as commit,
+        GroupCommit(
+            store, limits=PendingLimits(answer_within_s=settings.accept_timeout_s)
+        ) as commit,
         Waiting(store, logger) as waiting,
     ):
         builder = JobBuilder(rules, outside.clock)

@@ -165,12 +165,11 @@ class Desk:
         """
         if self._in_flight >= self._settings.max_pending:
             raise _overloaded()
-        job = self._builder.build(submission, origin)
         began = perf_counter()
         self._in_flight += 1
         try:
             async with asyncio.timeout(self._settings.accept_timeout_s):
-                accepted = await self._store_once(job)
+                accepted = await self._accept_once(submission, origin)
         except (StoreUnavailable, TimeoutError):
             # The insert may have begun, so it may be done.
             raise store_unavailable(
@@ -182,6 +181,7 @@ class Desk:
         finally:
             self._in_flight -= 1
         self._metrics.accept_seconds.observe(perf_counter() - began)
+        job = accepted.job
         if not accepted.replayed:
             self._metrics.accepted.labels(job.kind, job.lane).inc()
             if job.state is JobState.QUEUED:
@@ -204,21 +204,33 @@ class Desk:
             self._pump.offer(job)
         return job
 
-    async def _store_once(self, job: Job) -> Accepted:
+    async def _accept_once(self, submission: JobSubmission, origin: Origin) -> Accepted:
+        try:
+            job = self._builder.build(submission, origin)
+        except RequestRefused:
+            # What was accepted under this key is that job, though its time has passed meanwhile.
+            held = await self._holder(origin)
+            if held is None:
+                raise
+            return Accepted(held, replayed=True)
+        return await self._store_once(job, origin)
+
+    async def _store_once(self, job: Job, origin: Origin) -> Accepted:
         # Twice: the job that holds the key may reach the end of its retention in between.
         for _ in range(2):
             if isinstance(await self._commit.insert(job), Inserted):
                 return Accepted(job)
-            held = await self._holder(job)
+            held = await self._holder(origin)
             if held is not None:
                 return Accepted(held, replayed=True)
         raise StoreUnavailable
 
-    async def _holder(self, job: Job) -> Job | None:
-        if job.idempotency is None:
+    async def _holder(self, origin: Origin) -> Job | None:
+        """The job that was accepted under this key; raises `RequestRefused` for another body."""
+        if origin.idempotency is None:
             return None
-        held = await self._store.find_by_key(job.tenant, job.idempotency.key)
-        if held is None or held.idempotency == job.idempotency:
+        held = await self._store.find_by_key(origin.tenant, origin.idempotency.key)
+        if held is None or held.idempotency == origin.idempotency:
             return held
         raise RequestRefused(
             ProblemCode.IDEMPOTENCY_KEY_REUSED,

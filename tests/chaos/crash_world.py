@@ -78,7 +78,7 @@ USUAL = (Sort.SEARCH, Sort.CRAWL, Sort.LLM, Sort.RETRIED)
 
 
 class TooLate(Exception):
-    """The deadline passed before the job was accepted: there is no job."""
+    """The deadline passed before the job was accepted: there must be no job."""
 
 
 class CrashCallers(Callers):
@@ -90,6 +90,8 @@ class CrashCallers(Callers):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.wanted: Counter[Sort] = Counter()
+        self.too_late: set[str] = set()
+        """Keys whose callers were told that their time had passed."""
         self._at_the_door = asyncio.Semaphore(MOST_AT_THE_DOOR)
         self._knocking: asyncio.Task[None] | None = None
 
@@ -141,7 +143,9 @@ class CrashCallers(Callers):
                 self._knocking = asyncio.create_task(knocking, name="knocking")
             await asyncio.shield(self._knocking)
         elif said.get("code") == ProblemCode.DEADLINE_IN_PAST:
-            self.ledger.note("POST", path, status, said, key=headers["Idempotency-Key"])
+            key = headers["Idempotency-Key"]
+            self.ledger.note("POST", path, status, said, key=key)
+            self.too_late.add(key)
             raise TooLate
         return status, said
 
@@ -251,16 +255,13 @@ WRITERS = Column(
 COLUMNS = (INGRESS, RECONCILERS, SEARCHERS, WRITERS)
 
 
-async def keys_with_two_jobs(here: Scene) -> list[str]:
+async def jobs_by_key(here: Scene) -> Counter[str]:
     """In the store itself: a job of which no caller ever heard is in no ledger."""
     database = StoreSettings.model_fields["mongodb_database"].default
-    pipeline = [
-        {"$group": {"_id": "$idempotency.key", "jobs": {"$sum": 1}}},
-        {"$match": {"jobs": {"$gt": 1}}},
-    ]
+    pipeline = [{"$group": {"_id": "$idempotency.key", "jobs": {"$sum": 1}}}]
     async with AsyncMongoClient[dict[str, Any]](here.stack.servers.mongodb_url) as client:
         found = await client[database]["jobs"].aggregate(pipeline)
-        return [one["_id"] async for one in found]
+        return Counter({one["_id"]: one["jobs"] async for one in found})
 
 
 class Hits:

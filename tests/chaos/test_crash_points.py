@@ -27,7 +27,7 @@ from .crash_world import (
     Crasher,
     Hits,
     Sort,
-    keys_with_two_jobs,
+    jobs_by_key,
 )
 from .report import Row
 from .scene import Scene, check, record, scene
@@ -60,7 +60,8 @@ async def test_whoever_dies_at_whatever_step_nothing_is_lost_and_nothing_happens
             here.callers.wanted[Sort.OVERDUE] += 1
             await crasher.run(COLUMNS, times)
         audit = await here.settled(within_s=300)
-        doubled = await keys_with_two_jobs(here)
+        by_key = await jobs_by_key(here)
+        doubled = [key for key, jobs in by_key.items() if jobs > 1]
         for row in kept.values():
             jobs = row.jobs
             record(row, here, audit)
@@ -69,6 +70,8 @@ async def test_whoever_dies_at_whatever_step_nothing_is_lost_and_nothing_happens
         jobs = await here.store.look_up([*here.callers.ledger.accepted.values()])
         failed_well(jobs)
         assert doubled == []
+        # I9: who is told that it came too late has no job, not even one of an unknown answer.
+        assert [key for key in here.callers.too_late if by_key[key]] == []
         all_died(here, hits, kept, times)
         check(here, audit)
         for row in kept.values():

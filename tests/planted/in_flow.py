@@ -273,7 +273,7 @@ _INGRESS_BUGS = (
     Bug(
         "another body under the same key is the same job",
         "I9",
-        (Edit(SUBMISSION, "if held is None or held.idempotency == job.idempotency:", "if True:"),),
+        (Edit(SUBMISSION, "if held is None or held.idempotency == origin.idempotency:", "if True:"),),
         (INGRESS,),
     ),
     Bug(

@@ -96,7 +96,7 @@ class Ingress(Role):
 
     async def main(self) -> None:
         """See `ingress.app.open_services`."""
-        limits = PendingLimits(wait_s=SETTINGS.accept_timeout_s)
+        limits = PendingLimits(answer_within_s=SETTINGS.accept_timeout_s)
         async with (
             PublishPump(
                 self.publisher, self.store, self.logger, max_pending=3, grace_s=GRACE_S

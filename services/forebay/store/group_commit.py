@@ -7,6 +7,10 @@ by itself while the previous one is being written.
 
 An accept once begun ends: a caller that is canceled leaves, its job is stored all the same. A batch
 that fails fails its own futures only. What waits is bounded, by count, bytes and time.
+
+Who cannot be answered in time any more is refused before anything is written. Otherwise a crowd
+that comes back after an outage, larger than what is written in a second, would have every job
+written and none of its callers answered, for as long as they come back.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from forebay.store import InsertResult, JobStore
 from forebay.store.documents import utf8
 
 MIB = 1024 * 1024
+_ALWAYS_LEFT = 0.1
+"""Of the time for an answer: so long an accept may wait, however slow the last write was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +39,22 @@ class PendingLimits:
 
     jobs: int = 10_000
     bytes: int = 128 * MIB
-    wait_s: float = 1.0
-    """An accept that waited longer than this for its batch to begin is refused: the store stands
-    still, and its callers should hear so about one call's time limit later, not many."""
+    answer_within_s: float = 2.8
+    """How long a caller waits for its answer, the write of its batch included. An accept that has
+    not that much time left when its batch would begin is refused."""
+
+
+class _WriteTime:
+    """What the next write may take: the longest of the last few, fading, in seconds."""
+
+    MARGIN, FADING = 1.2, 0.8
+
+    def __init__(self) -> None:
+        self.expected_s = 0.0
+
+    def note(self, took_s: float) -> None:
+        """A write took so long, whatever came of it."""
+        self.expected_s = max(took_s * self.MARGIN, self.expected_s * self.FADING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +80,7 @@ class GroupCommit:
         self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._limits = limits
+        self._write_time = _WriteTime()
         self._pending: deque[_Accept] = deque()
         self._pending_bytes = 0
         self._doorbell = asyncio.Event()
@@ -125,17 +145,26 @@ class GroupCommit:
                 self._doorbell.clear()
                 await self._doorbell.wait()
                 continue
-            batch = self._take()
-            try:
-                await self._commit(batch)
-            except Exception as defect:  # noqa: BLE001  nobody else would notice that it ended
-                _fail(batch, defect)
+            if batch := self._take():
+                await self._write(batch)
+
+    async def _write(self, batch: Sequence[_Accept]) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            await self._commit(batch)
+        except Exception as defect:  # noqa: BLE001  nobody else would notice that it ended
+            _fail(batch, defect)
+        self._write_time.note(loop.time() - began)
 
     def _take(self) -> Sequence[_Accept]:
-        """The next batch, oldest first; what waited too long is refused on the way."""
+        """The next batch, oldest first; what would be answered too late is refused on the way."""
         batch: list[_Accept] = []
         size = 0
-        too_old = asyncio.get_running_loop().time() - self._limits.wait_s
+        limit_s = self._limits.answer_within_s
+        # Some time is always left, or nobody would ever see that the store is quick again.
+        may_wait_s = max(limit_s - self._write_time.expected_s, limit_s * _ALWAYS_LEFT)
+        too_old = asyncio.get_running_loop().time() - may_wait_s
         while self._pending and len(batch) < self._max_jobs:
             accept = self._pending[0]
             if batch and size + accept.size > self._max_bytes:
@@ -149,31 +178,35 @@ class GroupCommit:
             size += accept.size
         return batch
 
-    async def _commit(self, batch: Sequence[_Accept]) -> None:
-        if not batch:
-            return
+    async def _commit(self, batch: Sequence[_Accept]) -> bool:
+        """Write it; False when the store is away."""
         crashpoint(CrashPoint.INGRESS_BEFORE_INSERT)
         try:
             results = await self._store.insert([accept.job for accept in batch])
         except StoreUnavailable as away:
             _fail(batch, away)
+            return False
         except asyncio.CancelledError:
             _fail(batch, StoreUnavailable())
             raise
         except Exception as refused:  # noqa: BLE001  the flusher outlives any job
-            await self._commit_apart(batch, refused)
-        else:
-            crashpoint(CrashPoint.INGRESS_AFTER_INSERT)
-            for accept, result in zip(batch, results, strict=True):
-                accept.answer.set_result(result)
+            return await self._commit_apart(batch, refused)
+        crashpoint(CrashPoint.INGRESS_AFTER_INSERT)
+        for accept, result in zip(batch, results, strict=True):
+            accept.answer.set_result(result)
+        return True
 
-    async def _commit_apart(self, batch: Sequence[_Accept], refused: Exception) -> None:
-        """One job that cannot be stored must not fail the others: each goes alone."""
+    async def _commit_apart(self, batch: Sequence[_Accept], refused: Exception) -> bool:
+        """One job that cannot be stored must not fail the others: it is found by halving."""
         if len(batch) == 1:
             _fail(batch, refused)
-            return
-        for accept in batch:
-            await self._commit([accept])
+            return True
+        middle = len(batch) // 2
+        if not await self._commit(batch[:middle]):
+            # The store went away: the rest would wait for it once for each half.
+            _fail(batch[middle:], StoreUnavailable())
+            return False
+        return await self._commit(batch[middle:])
 
 
 def _fail(batch: Sequence[_Accept], reason: Exception) -> None:

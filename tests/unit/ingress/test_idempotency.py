@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -88,6 +89,35 @@ async def test_a_replay_of_a_failed_job_answers_the_failed_job(world: World) -> 
     await world.finish(job["id"], Event.FAILED, error=error)
     again = await world.client.post("/v1/search", json=SEARCH, headers=KEY)
     assert (again.status_code, again.json()["state"]) == (200, "failed")
+
+
+@pytest.mark.parametrize("limit", ["deadline", "start_by"])
+async def test_a_repeat_after_the_jobs_time_has_passed_is_the_same_job(
+    world: World, limit: str
+) -> None:
+    soon = (world.clock.now + timedelta(seconds=10)).isoformat()
+    body = {"kind": "search", "input": SEARCH, limit: soon}
+    first = await world.client.post("/v1/jobs", json=body, headers=KEY)
+    world.clock.now += timedelta(seconds=20)
+    again = await world.client.post("/v1/jobs", json=body, headers=KEY)
+    assert (again.status_code, again.headers["Idempotent-Replayed"]) == (202, "true")
+    assert again.json()["id"] == first.json()["id"]
+    other = {"kind": "search", "input": {"query": "another"}, limit: soon}
+    reused = await world.client.post("/v1/jobs", json=other, headers=KEY)
+    assert reused.json()["code"] == "idempotency_key_reused"
+    unknown = await world.client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "new"})
+    assert unknown.json()["code"] == "deadline_in_past"
+
+
+async def test_while_the_store_is_away_nobody_is_told_that_a_repeat_came_too_late(
+    world: World,
+) -> None:
+    soon = (world.clock.now + timedelta(seconds=10)).isoformat()
+    body = {"kind": "search", "input": SEARCH, "deadline": soon}
+    world.clock.now += timedelta(seconds=20)
+    world.store.away = True
+    again = await world.client.post("/v1/jobs", json=body, headers=KEY)
+    assert (again.status_code, again.json()["code"]) == (503, "store_unavailable")
 
 
 async def test_a_refused_body_does_not_use_up_the_key(world: World) -> None:

@@ -223,7 +223,7 @@ async def test_too_many_bytes_waiting_are_refused_at_once(store: GatedStore) -> 
 
 async def test_what_waited_too_long_is_refused_and_never_written(store: GatedStore) -> None:
     job = a_job()
-    async with GroupCommit(store, limits=PendingLimits(wait_s=-1)) as commit:
+    async with GroupCommit(store, limits=PendingLimits(answer_within_s=-1)) as commit:
         with pytest.raises(StoreOverloaded):
             await commit.insert(job)
     assert await store.get("default", job.id) is None
@@ -256,3 +256,29 @@ async def test_a_canceled_close_leaves_nobody_waiting(store: GatedStore) -> None
     assert [type(answer) for answer in answers] == [StoreUnavailable, StoreOverloaded]
     with pytest.raises(asyncio.CancelledError):
         await serving
+
+
+async def test_when_the_store_goes_away_over_a_bad_job_the_rest_does_not_wait_for_it_one_by_one(
+    store: GatedStore,
+) -> None:
+    async with GroupCommit(store) as commit:
+        first = await store.hold(commit)
+        rest = await begun(commit, [a_job() for _ in range(64)])
+        # The batch is refused for one of its jobs; then, at the first half of it, nobody answers.
+        store.failures += [StoreUnavailable(), Unstorable("one of them"), StoreUnavailable()]
+        store.gate.set()
+        _, *errors = await asyncio.gather(first, *rest, return_exceptions=True)
+    assert {type(error) for error in errors} == {StoreUnavailable}
+    assert store.batches == [1, 64, 32]
+
+
+async def test_a_bad_job_among_many_is_found_in_few_writes(store: GatedStore) -> None:
+    async with GroupCommit(store) as commit:
+        first = await store.hold(commit)
+        jobs = [a_job() for _ in range(64)]
+        jobs[37] = a_job(tags=("\ud800",))
+        rest = await begun(commit, jobs)
+        store.gate.set()
+        answers = await asyncio.gather(first, *rest, return_exceptions=True)
+    assert [n for n, answer in enumerate(answers[1:]) if answer != Inserted()] == [37]
+    assert len(store.batches) <= 2 + 2 * 6
