@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.report import COLUMNS, Kept, cells_of
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "reliability-report.md"
 CHAOS = ROOT / "tests" / "chaos" / "report.json"
@@ -28,11 +30,15 @@ def with_report(page: str) -> str:
     return f"{before}{BEGIN}\n{report()}\n{END}{after}"
 
 
-def report() -> str:
+def report(chaos_report: Path = CHAOS, planted_report: Path = PLANTED) -> str:
     """All tables."""
-    kept = (_read(CHAOS) or {}).get("long", [])
-    planted = _read(PLANTED) or []
+    chaos = _read(chaos_report) or {}
+    kept = [Kept.read(one) for one in chaos.get("long", [])]
+    failed = [Kept.read(one) for one in chaos.get("failed", [])]
+    planted = _read(planted_report) or []
     parts = [_faults(kept), _figures(kept), _runs(kept)] if kept else [NOT_RUN_YET]
+    if failed:
+        parts.append(_failed(failed))
     return "\n\n".join([*parts, _planted(planted)] if planted else parts)
 
 
@@ -40,24 +46,10 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _faults(kept: Sequence[Mapping[str, Any]]) -> str:
-    head = (
-        "fault", "what", "injected", "survived", "void", "jobs", "lost", "duplicates",
-        "failure rate", "test",
-    )  # fmt: skip
-    lines = []
-    for one in kept:
-        row = one["row"]
-        names = head[:8]
-        lines.append((*(str(row[name]) for name in names), _bound(row), _test(one["test"])))
+def _faults(kept: Sequence[Kept]) -> str:
+    head = (*COLUMNS, "failure rate", "held", "test")
+    lines = [(*cells_of(one), "yes" if one.held else "**no**", _test(one.test)) for one in kept]
     return "## Faults\n\n" + _table(head, lines)
-
-
-def _bound(row: Mapping[str, Any]) -> str:
-    """The rule of three: no failure in n tries bounds the rate by 3/n, with 95 % confidence."""
-    if row["injected"] <= 3 or row["survived"] < row["injected"]:
-        return "not bounded"
-    return f"< {3 / row['injected']:.1%}"
 
 
 def _test(node: str) -> str:
@@ -65,11 +57,11 @@ def _test(node: str) -> str:
     return f"[{name}](../{file})"
 
 
-def _figures(kept: Sequence[Mapping[str, Any]]) -> str:
+def _figures(kept: Sequence[Kept]) -> str:
     lines = [
-        (one["row"]["fault"], one["row"]["what"], name, _text(value))
+        (one.row.fault, one.row.what, name, _text(value))
         for one in kept
-        for name, value in one["row"]["figures"].items()
+        for name, value in one.row.figures.items()
     ]
     return "## What else was measured\n\n" + _table(("fault", "what", "figure", "value"), lines)
 
@@ -82,24 +74,20 @@ def _text(value: object) -> str:
     return str(value)
 
 
-def _runs(kept: Sequence[Mapping[str, Any]]) -> str:
-    lines = sorted(
-        {
-            (
-                one["at"][:10],
-                one["commit"],
-                str(one["seed"]),
-                _text(one["row"]["versions"]),
-                one["row"]["fault"],
-            )
-            for one in kept
-        }
-    )
+def _runs(kept: Sequence[Kept]) -> str:
     by_run: dict[tuple[str, ...], list[str]] = {}
-    for *run, fault in lines:
-        by_run.setdefault(tuple(run), []).append(fault)
-    rows = [(*run, ", ".join(faults)) for run, faults in by_run.items()]
+    for one in kept:
+        run = one.at[:10], one.commit, str(one.seed), _text(one.row.versions)
+        by_run.setdefault(run, []).append(one.row.fault)
+    rows = [(*run, ", ".join(dict.fromkeys(faults))) for run, faults in sorted(by_run.items())]
     return "## Runs\n\n" + _table(("day", "commit", "seed", "versions", "faults"), rows)
+
+
+def _failed(failed: Sequence[Kept]) -> str:
+    head = "day", "commit", *COLUMNS
+    lines = [(one.at[:10], one.commit, *cells_of(one)[:-1]) for one in failed]
+    said = "On the commit named; the table above has the run after what was mended."
+    return f"## Earlier runs that did not hold\n\n{said}\n\n" + _table(head, lines)
 
 
 def _planted(planted: Sequence[Mapping[str, Any]]) -> str:

@@ -1,7 +1,8 @@
 """What the chaos tests saw, one row for each fault: on the screen and in `report.json`.
 
 The file keeps the latest row of each test for the short and for the long form apart, each with its
-own date, commit and seed, so that a part can be run again alone.
+own date, commit and seed, so that a part can be run again alone. A row of the long form that failed
+on a commit stays, under `failed`, when the test is run again: no failure is run away.
 """
 
 from __future__ import annotations
@@ -52,10 +53,9 @@ class Row:
         self.figures[figure] = max(value, self.figures.get(figure, value))
 
     @property
-    def bound(self) -> str:
-        """The rule of three: without a failure in n tries the rate is below 3/n (95 %)."""
-        few = self.injected <= 3
-        return "-" if few or self.survived < self.injected else f"< {3 / self.injected:.1%}"
+    def held(self) -> bool:
+        """Whether it was survived each time, and nothing was lost or happened twice."""
+        return self.survived == self.injected > 0 and not (self.lost or self.duplicates)
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,22 @@ class Kept:
     seed: int
     at: str
     commit: str
+
+    @classmethod
+    def read(cls, kept: Mapping[str, Any]) -> Kept:
+        """One of the file's."""
+        return cls(**{**kept, "row": Row(**kept["row"])})
+
+    @property
+    def held(self) -> bool:
+        """Whether the test passed, and its row says so too."""
+        return self.passed and self.row.held
+
+    @property
+    def bound(self) -> str:
+        """The rule of three: without a failure in n tries the rate is below 3/n (95 %)."""
+        few = self.row.injected <= 3
+        return "-" if few or not self.held else f"< {3 / self.row.injected:.1%}"
 
 
 def commit() -> str:
@@ -85,7 +101,11 @@ def keep(scale: str, fresh: Sequence[Kept], path: Path = REPORT) -> None:
     """Put these rows into the file in the place of earlier ones of the same tests."""
     report = json.loads(path.read_text()) if path.exists() else {}
     tests = {kept.test for kept in fresh}
-    old = [kept for kept in report.get(scale, []) if kept["test"] not in tests]
+    before = report.get(scale, [])
+    old = [kept for kept in before if kept["test"] not in tests]
+    if scale == "long":
+        gone = [kept for kept in before if kept["test"] in tests]
+        report.setdefault("failed", []).extend(kept for kept in gone if not Kept.read(kept).held)
     report[scale] = sorted([*old, *map(asdict, fresh)], key=_order)
     path.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
 
@@ -100,14 +120,19 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-COLUMNS = "fault", "what", "injected", "survived", "void", "jobs", "lost", "duplicates", "bound"
+COLUMNS = "fault", "what", "injected", "survived", "void", "jobs", "lost", "duplicates"
+
+
+def cells_of(kept: Kept) -> tuple[str, ...]:
+    """A row's cells, in the order of the columns."""
+    return *(str(getattr(kept.row, name)) for name in COLUMNS), kept.bound
 
 
 def table(rows: Sequence[Kept]) -> list[str]:
     """The table for the screen."""
-    cells = [COLUMNS, *(tuple(str(getattr(kept.row, name)) for name in COLUMNS) for kept in rows)]
+    cells = [(*COLUMNS, "failure rate"), *map(cells_of, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    marks = ["", *("" if kept.passed else "  FAILED" for kept in rows)]
+    marks = ["", *("" if kept.held else "  FAILED" for kept in rows)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + mark
         for line, mark in zip(cells, marks, strict=True)

@@ -12,10 +12,12 @@ providers keep their own log of calls. `settled` compares them all.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import platform
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,8 +55,11 @@ class Scene:
     store: MongoJobStore
     observer: Observer
     versions: Mapping[str, str]
-    submitting: set[asyncio.Task[str]] = field(default_factory=set)
     submitted: int = 0
+    quiet_after_s: float = 0.0
+    """How long the latest `settled` waited."""
+    messages_left: int = 0
+    """In the queues, when it gave up or was content."""
 
     @asynccontextmanager
     async def load(self, per_second: float) -> AsyncIterator[None]:
@@ -80,7 +85,11 @@ class Scene:
         return sum(part.count for part in await self.store.backlog())
 
     async def settled(self, within_s: float = 120.0) -> Audit:
-        """Wait until there is nothing to do any more (I10), then judge ledger, store and calls."""
+        """Wait until there is nothing to do any more (I10), then judge ledger, store and calls.
+
+        When there is still something to do after that time, the audit and `check` say what.
+        """
+        began = time.monotonic()
 
         async def nothing_open() -> bool:
             try:
@@ -89,10 +98,13 @@ class Scene:
                 return False
 
         async def queues_empty() -> bool:
-            return sum((await self.messages()).values()) == 0
+            self.messages_left = sum((await self.messages()).values())
+            return self.messages_left == 0
 
-        await until(nothing_open, within_s)
-        await until(queues_empty, 30)
+        with contextlib.suppress(TimeoutError):
+            await until(nothing_open, within_s)
+            await until(queues_empty, 30)
+        self.quiet_after_s = time.monotonic() - began
         return await self.audit()
 
     async def audit(self) -> Audit:
@@ -168,11 +180,13 @@ def record(row: Row, here: Scene, audit: Audit) -> None:
     broken = {what: len(offenders) for what, offenders in audit.broken.items()}
     lost = broken.pop(Broken.LOST, 0) + broken.pop(Broken.NOT_FOUND, 0)
     row.lost += lost + len(audit.open)
-    row.duplicates += sum(broken.values())
+    row.duplicates += sum(broken.values()) + len(here.observer.breaches())
+    row.top("quiet_after_s", here.quiet_after_s)
 
 
 def check(here: Scene, audit: Audit) -> None:
     """Nothing accepted is lost, nothing happened twice, no job took a way it may not take."""
     assert {what: [*said] for what, said in audit.broken.items() if said} == {}
     assert audit.open == ()
+    assert here.messages_left == 0
     assert here.observer.breaches() == []

@@ -284,12 +284,19 @@ async def test_a_full_queue_leaves_jobs_in_the_store_until_there_is_room(
                 return await published(here, "nacked") > refused
 
             await until(nacked, 60)
-            row.injected += int(await published(here, "nacked") - refused)
+            row.injected += 1
+            row.figures["messages_refused"] = int(await published(here, "nacked") - refused)
             outside = [job for job in await jobs_of(here, ids) if job.published_at is None]
             row.figures["left_in_the_store"] = len(outside)
             assert outside
         finally:
             await broker.management.delete("policies/forebay/stricter")
+
+        async def all_published() -> bool:
+            jobs = await jobs_of(here, ids)
+            return all(job.published_at is not None or job.attempts for job in jobs)
+
+        row.figures["published_again_s"] = round(await holds(all_published, RESUMED_WITHIN_S), 1)
 
 
 async def test_a_missing_binding_leaves_jobs_in_the_store_until_it_is_there(
@@ -303,7 +310,8 @@ async def test_a_missing_binding_leaves_jobs_in_the_store_until_it_is_there(
         async for _ in pace(1 / lasts_s, 2):
             pass
         ids = {await submit(here, JobKind.SEARCH) for _ in range(5)}
-        row.injected += int(await published(here, "returned") - returned)
+        row.figures["messages_returned"] = int(await published(here, "returned") - returned)
+        row.injected += row.figures["messages_returned"] > 0
         assert all(job.published_at is None for job in await jobs_of(here, ids))
         await broker.declare()
         row.figures["consumed_again_s"] = again_s = await consumed_again_s(here)
@@ -331,7 +339,7 @@ async def test_messages_that_come_five_times_and_from_the_past_lead_to_one_call_
             async for _ in pace(1 / (60 if long else 2), 2):
                 pass
         copied.injected = copies.made
-        await here.settled(within_s=120)
+        check(here, await here.settled(within_s=120))
         old.injected = await replayed(here, broker, ids)
     repeated = sum([await refused(why) for why in ("busy", "finished")])
     copied.figures["claims_refused"] = int(repeated - before["busy"] - before["finished"])
@@ -413,8 +421,9 @@ async def test_a_broker_that_dies_again_and_again_loses_nothing_and_is_consumed_
                 await outages.one(row, take_away, chance.uniform(5, 20) if long else 5)
         await outages.over()
     for row in {id(row): row for row, _ in plan}.values():
-        row.figures |= {"submitted_per_s": rate, **outages.figures(row)}
-        row.survived = outages.survived(row)
-        assert row.injected > 0
+        row.figures |= {"load_per_s": rate, **outages.figures(row)}
+        row.versions, row.survived = killed.versions, outages.survived(row)
+        planned = sum(one is row for one, _ in plan)
+        assert row.injected == planned, f"{row.void} of {planned} did not happen"
         assert row.survived == row.injected
     killed.figures["restarts_cut_short_by_the_next"] = outages.cut_short
