@@ -13,6 +13,7 @@ from forebay.local.rabbitmq import RabbitMQNode
 from forebay.testing.polling import pace
 
 from .broker_hands import ROUTES, submit, worker_metric
+from .patient_callers import passed
 from .process_figures import is_there
 from .report import Row
 from .scene import Scene
@@ -61,8 +62,7 @@ class Outages:
         restart.watched = {
             asyncio.create_task(self._consumed(restart.up_at, *route)) for route in ROUTES
         }
-        async for _ in pace(1 / up_s, 2):
-            pass
+        await passed(up_s)
         self.cut_short += restart.again_s() is None
 
     async def _consumed(self, up_at: float, kind: JobKind, lane: Lane) -> float:

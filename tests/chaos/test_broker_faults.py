@@ -32,6 +32,7 @@ from .conftest import Rows
 from .losses import lose, overload
 from .message_copies import copying, foreign, replayed
 from .outages import Outages
+from .patient_callers import passed
 from .report import Row
 from .scene import Scene, check, record, scene
 
@@ -168,8 +169,7 @@ async def test_during_an_alarm_callers_see_nothing_and_what_is_queued_is_worked_
 
                 row.figures["acks_meanwhile"] = len(waiting)
                 await until(worked_off, 60)
-                async for _ in pace(1 / lasts_s, 2):
-                    pass
+                await passed(lasts_s)
                 row.injected += await broker.alarmed() and await blocked()
         finally:
             await broker.control(*over)
@@ -307,8 +307,7 @@ async def test_a_missing_binding_leaves_jobs_in_the_store_until_it_is_there(
         returned = await published(here, "returned")
         await broker.unbind(*ROUTE)
         lasts_s = 30.0 if long else 3.0
-        async for _ in pace(1 / lasts_s, 2):
-            pass
+        await passed(lasts_s)
         ids = {await submit(here, JobKind.SEARCH) for _ in range(5)}
         row.figures["messages_returned"] = int(await published(here, "returned") - returned)
         row.injected += row.figures["messages_returned"] > 0
@@ -336,8 +335,7 @@ async def test_messages_that_come_five_times_and_from_the_past_lead_to_one_call_
         async with copying(broker, random.Random(seed)) as copies, here.load(per_second=50):
             ids = await submitted(here, 20, latency_s=0.5)
             await asyncio.gather(*(here.callers.wait(job_id) for job_id in ids))
-            async for _ in pace(1 / (60 if long else 2), 2):
-                pass
+            await passed(60 if long else 2)
         copied.injected = copies.made
         check(here, await here.settled(within_s=120))
         old.injected = await replayed(here, broker, ids)
@@ -382,8 +380,7 @@ async def test_what_a_purged_queue_had_is_in_it_again_within_a_minute_however_mu
     row = rows("F9", "all queues purged under overload")
     # More comes than is worked off: the queue is not empty afterwards, and must not hide the loss.
     async with disturbance(here, row), overload(here, 48, latency_s=0.25) as ids:
-        async for _ in pace(1 / (60 if long else 5), 2):
-            pass
+        await passed(60 if long else 5)
         await lose(here, row, ids, broker.purge)
 
 

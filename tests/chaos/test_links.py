@@ -27,6 +27,7 @@ from tests.e2e.callers import Callers
 from .conftest import Rows
 from .links import NAMES, Links, linked
 from .own_jobs import enter, llm, search
+from .patient_callers import passed
 from .prober import Probe, Prober, probing
 from .proxy import Fault
 from .report import Row
@@ -131,8 +132,8 @@ class Harm:
         strike = Strike(name, fault, datetime.now(UTC), time.monotonic())
         self.strikes.append(strike)
         link.inject(fault)
-        async for _ in pace(1 / lasts_s, 2):
-            strike.harmed = link.harmed
+        await passed(lasts_s)
+        strike.harmed = link.harmed
         link.clear()
         strike.cleared = time.monotonic()
         async with self._links.fresh_callers() as fresh:

@@ -22,6 +22,7 @@ from forebay.testing.polling import pace
 
 from .broker_hands import Hands, answers, hands, ingress_metric, jobs_of, metric, submit
 from .conftest import Rows
+from .patient_callers import passed
 from .scene import Scene, check, record, scene
 
 CONCURRENCY = 10
@@ -160,8 +161,7 @@ async def backlog_waits(tmp_path: Path, rows: Rows, seed: int, size: Size) -> No
         row.figures["filled_per_s"] = round(size.jobs / (time.monotonic() - began))
         row.figures["waiting_at_first"] = at_first = await waiting(here)
         async with beside(here, per_second=5) as others:
-            async for _ in pace(1 / size.measured_s, 2):
-                pass
+            await passed(size.measured_s)
         row.figures["waiting_at_last"] = at_last = await waiting(here)
         told_while_waiting = await told(here, broker)
         row.figures |= told_while_waiting
