@@ -39,6 +39,10 @@ Client = AsyncMongoClient[Document]
 _TOO_LARGE = frozenset({10334, 17419, 17420})
 """The server's codes for a document past 16 MiB."""
 
+_FOR_ITS_TURN = 0.8
+"""Of a call's time, the most it waits for a connection. One that is sent with hardly any time left
+is not answered in it, and what is cut off costs a connection that the next call must open again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -70,12 +74,13 @@ class Connection:
         once a call has one of its few threads: a hundred calls on a frozen server then take 26 s.
         """
         limit_s = timeout_s or self.timeout_s
+        turn_s = limit_s * _FOR_ITS_TURN
         began = time.monotonic()
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(turn_s):
                 await self.turns.acquire()
         except TimeoutError:
-            raise StoreUnavailable(f"MongoDB: every connection is busy for {limit_s:g} s") from None
+            raise StoreUnavailable(f"MongoDB: every connection is busy for {turn_s:g} s") from None
         try:
             # What the turn left of the time; to the driver 0 would be no limit at all.
             with pymongo.timeout(max(limit_s - (time.monotonic() - began), 0.001)):
