@@ -86,9 +86,9 @@ class FaultyStore(MemoryJobStore):
         self._check()
         return await super().get(tenant, job_id)
 
-    async def retry(self, tenant: str, job_id: str) -> Job | None:
+    async def retry(self, tenant: str, job_id: str, generation: int | None = None) -> Job | None:
         self._check()
-        return await super().retry(tenant, job_id)
+        return await super().retry(tenant, job_id, generation)
 
     async def finished(self, job_ids: Any) -> frozenset[str]:
         self._check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -87,7 +88,7 @@ class Fetcher:
         except HTTP_FAILURES as error:
             return replace(outcome_of_failure(error, SITE), call=Call(PROVIDER))
 
-    async def _step(self, walk: _Walk) -> Answer | Retry | Failed:
+    async def _step(self, walk: _Walk) -> Answer | Retry | Failed | Snooze:
         """One request of the walk, if it may be made."""
         visit = walk.visit
         if str(walk.url) in walk.seen or walk.hops > MAX_REDIRECTS:
@@ -97,17 +98,18 @@ class Fetcher:
         walk.seen.add(str(walk.url))
         if visit.hosts is not None and walk.url.host not in visit.hosts:
             return off_host(PROVIDER)
+        # Only the very first request of a job can be put back uncounted.
+        first = visit.depth + walk.hops == 0
         delay_s = self._settings.crawl_delay_s
         if visit.request.respect_robots:
-            rules = await self._robots.rules(walk.url)
+            rules = await self._robots.rules(walk.url, visit.waited_s if first else math.inf)
             if rules.failure is not None:
                 return rules.failure
             if not rules.allow(walk.url):
                 detail = "The site's robots.txt does not allow this page to us."
                 return Failed(JobError(ErrorCode.ROBOTS_DENIED, detail), Call(PROVIDER))
             delay_s = max(delay_s, min(rules.delay_s, self._settings.max_crawl_delay_s))
-        # Only the very first request of a job can be put back uncounted.
-        patience_s = self._settings.host_patience_s if visit.depth + walk.hops == 0 else None
+        patience_s = self._settings.host_patience_s if first else None
         async with self._politeness.turn(walk.url.host, delay_s, patience_s):
             return await get(
                 self._client,

@@ -69,11 +69,17 @@ class Crawl:
         self._clock = clock
 
     async def run(
-        self, request: CrawlRequest, call_id: str
+        self, request: CrawlRequest, call_id: str, waited_s: float = 0.0
     ) -> CrawlResult | Retry | Failed | Snooze:
-        """The whole crawl, or the outcome of its first page when that cannot be read."""
+        """The whole crawl, or the outcome of its first page when that cannot be read.
+
+        Args:
+            request: what is asked for.
+            call_id: the job's attempt.
+            waited_s: since the attempt before this one ended, in seconds; 0 in the first.
+        """
         end = self._clock() + self._bounds.time_s
-        first = await self._reader.read(Visit(request.url, 0, request, call_id))
+        first = await self._reader.read(Visit(request.url, 0, request, call_id, waited_s=waited_s))
         if not isinstance(first, Reading):
             return first
         progress = _Progress()

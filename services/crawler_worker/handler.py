@@ -75,12 +75,20 @@ class CrawlHandler:
         if isinstance(reader, Failed):
             return reader
         crawl = Crawl(reader, self._bounds, self._clock)
-        result = await crawl.run(request, call_id(job))
+        result = await crawl.run(request, call_id(job), _waited_s(job))
         if not isinstance(result, CrawlResult):
             return result
         call = Call(reader.name, result.pages[0].status)
         usage = Usage(requests=result.pages_fetched + result.skipped_total)
         return Succeeded(as_json(result), call, usage)
+
+
+def _waited_s(job: Job) -> float:
+    """Seconds between the job's last attempt and this one, both by the store's clock."""
+    last = job.history[-1] if job.history else None
+    if last is None or last.generation != job.generation or job.started_at is None:
+        return 0.0
+    return max((job.started_at - last.finished_at).total_seconds(), 0.0)
 
 
 def _utc_now() -> datetime:

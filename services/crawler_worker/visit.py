@@ -19,6 +19,7 @@ class Visit:
     Attributes:
         call_id: the job's attempt, for `X-Request-ID`.
         hosts: the hosts it may be on, redirects included; None for any.
+        waited_s: since the job's attempt before this one ended, in seconds; 0 in its first.
     """
 
     url: str
@@ -26,6 +27,7 @@ class Visit:
     request: CrawlRequest
     call_id: str
     hosts: frozenset[str] | None = None
+    waited_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ Theory of operation. Every step that leaves something behind (a write, a publish
 Armed by `FOREBAY_CRASHPOINT=worker.after_claim:3`, the third time that this place is reached the
 process notes it in the file of `FOREBAY_CRASHPOINT_LOG` and kills itself with SIGKILL: no handler,
 no `finally` and no exit hook runs, as when a machine is gone. With `:term` at the end it sends
-itself SIGTERM instead.
+itself SIGTERM instead. One stray variable must not do that to a process people depend on: without
+the file, which every test gives, nothing is armed and the process refuses to start.
 """
 
 from __future__ import annotations
@@ -85,17 +86,23 @@ class _Armed:
     point: CrashPoint | None = None
     hits_left: int = 0
     action: Action = Action.KILL
-    log: Path | None = None
+    log: Path = Path()
 
 
 _armed = _Armed()
 
 
-def arm(spec: str, log: Path | None = None) -> None:
+def arm(spec: str, log: Path | None) -> None:
     """Act at a place: `<name>` at its first hit, `<name>:<n>` at the n-th, `<name>:<n>:term`.
 
-    Raises `ValueError`, saying what may be said, for a name, count or action that makes no sense.
+    Raises `ValueError`, saying what may be said, for a name, count or action that makes no sense,
+    and without a file to note it in.
     """
+    if log is None or log.is_dir():  # an empty setting is the folder one is in
+        raise ValueError(
+            "it makes the process kill itself, which only a test wants; remove it, or name the "
+            "file to note it in with FOREBAY_CRASHPOINT_LOG"
+        )
     name, _, rest = spec.partition(":")
     count, _, action = rest.partition(":")
     _armed.point = CrashPoint(_one_of(CrashPoint, name))
@@ -125,7 +132,6 @@ def crashpoint(point: CrashPoint) -> None:
 
 
 def _act(point: CrashPoint) -> None:
-    if _armed.log is not None:
-        with _armed.log.open("a") as log:  # closed, so the kernel has it: SIGKILL takes nothing
-            log.write(f"{point} {os.getpid()}\n")
+    with _armed.log.open("a") as log:  # closed, so the kernel has it: SIGKILL takes nothing
+        log.write(f"{point} {os.getpid()}\n")
     os.kill(os.getpid(), signal.SIGKILL if _armed.action is Action.KILL else signal.SIGTERM)

@@ -5,6 +5,7 @@ Two kinds of things live here. Exceptions are for us: they say that a call could
     ForebayError
     ├── ConfigurationError     a setting is missing or makes no sense; the process exits 2
     ├── IllegalTransition      a job was asked to do what its state does not allow
+    │   └── OtherGeneration    it is not, or no more, in the generation that was asked about
     ├── StoreError
     │   ├── StoreUnavailable   the store did not answer; the write may or may not have happened
     │   ├── StoreOverloaded    too much waits to be stored already; nothing was written
@@ -44,6 +45,10 @@ class ConfigurationError(ForebayError):
 
 class IllegalTransition(ForebayError):
     """The job's state does not allow this."""
+
+
+class OtherGeneration(IllegalTransition):
+    """The job is in another generation than the one that was asked about."""
 
 
 class StoreError(ForebayError):

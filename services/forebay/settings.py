@@ -128,9 +128,11 @@ class CrashSettings(SettingsGroup):
     crashpoint: str | None = None
     """Kill the process at this named place (`forebay.crashpoints`); `worker.after_claim:3` at its
     third hit. Nothing is cleaned up, as in a real crash. `worker.after_claim:3:term` sends SIGTERM
-    instead."""
+    instead. Alone it is refused: a process arms itself only with the file of
+    `FOREBAY_CRASHPOINT_LOG`."""
     crashpoint_log: Path | None = None
-    """The file to which a process that dies so appends the place and its process id."""
+    """The file to which a process that dies so appends the place and its process id. It says that
+    the crash is meant."""
 
 
 class ProbeSettings(SettingsGroup):

@@ -33,6 +33,9 @@ class ProblemCode(StrEnum):
     """The job succeeded and its result is kept no longer."""
     NOT_TERMINAL = "not_terminal"
     """The job is not done, so it cannot be run again."""
+    OTHER_GENERATION = "other_generation"
+    """The job is in another generation than the one that was to run again: somebody did that
+    before, perhaps this caller without hearing the answer. Nothing was changed now."""
     REQUEST_TIMEOUT = "request_timeout"
     """The body did not come in time; nothing was accepted."""
     PAYLOAD_TOO_LARGE = "payload_too_large"
@@ -73,6 +76,7 @@ _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed"),
     ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The body came too slowly", retryable=True),
     ProblemCode.NOT_TERMINAL: ProblemKind(409, "The job is not done yet", retryable=True),
+    ProblemCode.OTHER_GENERATION: ProblemKind(409, "The job is in another generation"),
     ProblemCode.RESULT_EXPIRED: ProblemKind(410, "The result is kept no longer"),
     ProblemCode.PAYLOAD_TOO_LARGE: ProblemKind(413, "The body is too large"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be JSON"),

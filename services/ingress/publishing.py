@@ -1,11 +1,14 @@
 """From the commit to the broker: the pump that publishes behind the 202.
 
 Theory of operation. An accepted job is durable already; the 202 never waits for the broker. The
-pump is two doorbell loops. The first takes everything newly committed and publishes it pipelined;
-the second takes everything confirmed and marks it published in the store. Under load each turn
-takes more, so both costs shrink per job, and neither waits for the other. Whatever goes wrong here
-(broker down, message returned, memory bound reached, process killed) costs only time: the job
-stays unpublished in the store and the relay publishes it.
+pump is doorbell loops of two sorts. One for each route takes everything newly committed of it and
+publishes it pipelined; one for all takes everything confirmed and marks it published in the store.
+Under load each turn takes more, so both costs shrink per job, and none waits for another. Whatever
+goes wrong here (broker down, message returned, memory bound reached, process killed) costs only
+time: the job stays unpublished in the store and the relay publishes it.
+
+A queue that never confirms holds nothing but its own loop. For a while its jobs are left to the
+relay: each batch in vain is 5 s of waiting, and costs all others the channel it was sent on.
 
 A job that could not be published soon is left to the relay too. Under more load than the pump
 bears it would else be published by both, and an overload would make itself worse: 1,400 of 2,200
@@ -17,14 +20,15 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from forebay.broker import JobMessage, Publisher
+from forebay.broker import JobMessage, NotPublished, Publisher
 from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.errors import StoreUnavailable
-from forebay.jobs import Job
-from forebay.store import JobRef, JobStore
+from forebay.jobs import Job, JobKind, Lane
+from forebay.store import JobRef, JobStore, Route
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
@@ -36,6 +40,8 @@ MARK_RETRY_S = 0.5
 OURS_S = 2.0
 """How long a job may wait here to be published, in seconds; then it is the relay's, which takes it
 3 s later by default. That is for the confirm and the mark of those that went out just in time."""
+SILENT_S = 10.0
+"""How long the jobs of a queue that confirmed nothing in time are the relay's, in seconds."""
 
 Item = TypeVar("Item")
 
@@ -83,7 +89,10 @@ class PublishPump:
         self._max_pending = max_pending
         self._grace_s = grace_s
         self._clock = clock or _loop_time
-        self._new: Doorbell[tuple[JobRef, float]] = Doorbell()
+        self._new: dict[Route, Doorbell[tuple[JobRef, float]]] = {
+            (kind, lane): Doorbell() for kind in JobKind for lane in Lane
+        }
+        self._silent_until: dict[Route, float] = {}
         self._confirmed: Doorbell[JobRef] = Doorbell()
         self._pending = 0
         self._idle = asyncio.Event()
@@ -97,17 +106,23 @@ class PublishPump:
 
     def offer(self, job: Job) -> None:
         """Publish this queued job soon, or leave it to the relay: beyond the bounds."""
-        if self._pending >= self._max_pending:
+        route = (job.kind, job.lane)
+        if self._pending >= self._max_pending or self._is_silent(route):
             return
         self._pending += 1
         self._idle.clear()
-        self._new.put((JobRef.of(job), self._clock() + OURS_S))
+        self._new[route].put((JobRef.of(job), self._clock() + OURS_S))
 
     async def __aenter__(self) -> Self:
         self._tasks = [
-            asyncio.create_task(self._forever("publish", self._publish), name="ingress.publish"),
-            asyncio.create_task(self._forever("mark", self._mark), name="ingress.mark"),
+            asyncio.create_task(
+                self._forever("publish", partial(self._publish, route, its_new)),
+                name=f"ingress.publish.{'.'.join(route)}",
+            )
+            for route, its_new in self._new.items()
         ]
+        mark = self._forever("mark", self._mark)
+        self._tasks.append(asyncio.create_task(mark, name="ingress.mark"))
         return self
 
     async def __aexit__(
@@ -131,10 +146,10 @@ class PublishPump:
             except Exception:
                 self._logger.exception(LogEvent.LOOP_FAILED, loop=loop)
 
-    async def _publish(self) -> None:
-        offers = await self._new.take()
-        now = self._clock()
-        refs = [ref for ref, ours_until in offers if now < ours_until]
+    async def _publish(self, route: Route, its_new: Doorbell[tuple[JobRef, float]]) -> None:
+        offers = await its_new.take()
+        now, silent = self._clock(), self._is_silent(route)
+        refs = [ref for ref, ours_until in offers if now < ours_until and not silent]
         self._settle(len(offers) - len(refs))
         crashpoint(CrashPoint.INGRESS_BEFORE_PUBLISH)
         try:
@@ -145,9 +160,14 @@ class PublishPump:
         confirmed = [ref for ref, why_not in zip(refs, outcomes, strict=True) if why_not is None]
         if confirmed:
             crashpoint(CrashPoint.INGRESS_AFTER_PUBLISH)
+        if refs and all(why_not is NotPublished.TIMEOUT for why_not in outcomes):
+            self._silent_until[route] = self._clock() + SILENT_S
         for ref in confirmed:
             self._confirmed.put(ref)
         self._settle(len(refs) - len(confirmed))
+
+    def _is_silent(self, route: Route) -> bool:
+        return self._clock() < self._silent_until.get(route, 0.0)
 
     async def _mark(self) -> None:
         refs = await self._confirmed.take()

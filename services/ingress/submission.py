@@ -188,14 +188,15 @@ class Desk:
                 self._pump.offer(job)
         return accepted
 
-    async def retry(self, tenant: str, job_id: str) -> Job | None:
+    async def retry(self, tenant: str, job_id: str, generation: int | None = None) -> Job | None:
         """Queue a terminal job again under its next generation; None when there is none.
 
         It is published at once, as a new one is. Raises `IllegalTransition` when it is not
-        terminal, and `RequestRefused` when the store does not answer.
+        terminal, `OtherGeneration` when it is not in the one that was asked for, and
+        `RequestRefused` when the store does not answer.
         """
         try:
-            job = await self._store.retry(tenant, job_id)
+            job = await self._store.retry(tenant, job_id, generation)
         except StoreUnavailable:
             raise store_unavailable(
                 "Whether the job was queued again is not known: its `generation` will say so."

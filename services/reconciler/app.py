@@ -17,7 +17,7 @@ from reconciler.census import Census
 from reconciler.loop import Turn, run_loop
 from reconciler.outbox import Outbox
 from reconciler.pruner import Pruner
-from reconciler.refiller import Refiller
+from reconciler.refiller import Refiller, RefillRules
 from reconciler.relay import Relay
 from reconciler.rescuer import Rescuer
 from reconciler.settings import ReconcilerSettings
@@ -47,9 +47,8 @@ def endless_loops(
     metrics, logger = process.metrics, process.logger
     outbox = Outbox(store, publisher, metrics, logger)
     relay = Relay(store, outbox, publish_after_s=settings.publish_after_s, batch=settings.batch)
-    refiller = Refiller(
-        store, publisher, outbox, lost_after_s=settings.lost_after_s, batch=settings.batch
-    )
+    rules = RefillRules(settings.lost_after_s, settings.batch)
+    refiller = Refiller(store, publisher, outbox, logger, rules)
     rescuer = Rescuer(store, publisher, metrics, logger, batch=settings.batch)
     pruner = Pruner(store, metrics, logger, batch=settings.batch)
     return {

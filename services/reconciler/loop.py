@@ -14,6 +14,11 @@ Turn = Callable[[], Awaitable[bool]]
 """One turn of work; True when there is more to do at once."""
 
 
+def loop_time() -> float:
+    """The event loop's clock, in seconds that only grow: in a simulation its virtual time."""
+    return asyncio.get_running_loop().time()
+
+
 async def run_loop(name: str, turn: Turn, every_s: float, metrics: Metrics, logger: Logger) -> None:
     """Turn for ever: at once while there is more to do, else every `every_s` seconds.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 
 _REFUSALS = frozenset({NotPublished.NACKED, NotPublished.RETURNED})
+_SILENCE = frozenset({NotPublished.TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,10 @@ class Sent:
     """What became of a batch."""
 
     confirmed: int
-    refused: frozenset[Route]
+    refused: frozenset[Route] = frozenset()
     """Routes whose queue is full or not bound."""
+    silent: frozenset[Route] = frozenset()
+    """Routes of which nothing at all was answered in time: a queue without a majority."""
 
 
 class Outbox:
@@ -38,7 +42,7 @@ class Outbox:
     async def publish(self, reason: str, refs: Sequence[JobRef]) -> Sent:
         """Publish all; what is not confirmed stays unpublished. `reason` is for the metrics."""
         if not refs:
-            return Sent(0, frozenset())
+            return Sent(0)
         crashpoint(CrashPoint.OUTBOX_BEFORE_PUBLISH)
         outcomes = await self._publisher.publish([message_for(ref) for ref in refs])
         pairs = list(zip(refs, outcomes, strict=True))
@@ -50,8 +54,21 @@ class Outbox:
         self._logger.info(
             LogEvent.RELAY_PUBLISHED, reason=reason, wanted=len(refs), confirmed=len(confirmed)
         )
-        refused = {(ref.kind, ref.lane) for ref, why_not in pairs if why_not in _REFUSALS}
-        return Sent(len(confirmed), frozenset(refused))
+        said = _said_of_routes(pairs)
+        return Sent(
+            len(confirmed),
+            refused=frozenset(route for route, said_of in said.items() if said_of & _REFUSALS),
+            silent=frozenset(route for route, said_of in said.items() if said_of == _SILENCE),
+        )
+
+
+def _said_of_routes(
+    pairs: Sequence[tuple[JobRef, NotPublished | None]],
+) -> dict[Route, set[NotPublished | None]]:
+    said: dict[Route, set[NotPublished | None]] = defaultdict(set)
+    for ref, why_not in pairs:
+        said[ref.kind, ref.lane].add(why_not)
+    return said
 
 
 def message_for(ref: JobRef) -> JobMessage:

@@ -7,17 +7,20 @@ is: a healthy backlog is not published twice.
 - The queue is *seen empty*. Every job published before that moment that still waits is lost,
   however much is in the queue again by now. All of them go out, page after page, and none waits
   until the queue is drained again.
-- A job was *overtaken*: another one of its route runs whose message was published well after its
-  own. A queue is first in, first out. This finds what was wiped under an overload, where the queue
-  is never empty. Only jobs published once and promptly count as overtakers: one that was published
-  again may run by its old message, and would make all that waits between the two look lost.
+- A job was *overtaken*: another one of its route runs that came to be queued well after the job's
+  own message was published. A queue is first in, first out. This finds what was wiped under an
+  overload, where the queue is never empty. An overtaker counts from when it was queued, for it may
+  have several messages (published late by the relay, or again here) and run by any of them; but
+  each was published after that. And it counts only while it runs for the first time: later it may
+  run by a message of an earlier stay, and would make all that waits between the two look lost.
 - The queue is *too short*: fewer messages than jobs that wait for one, by more than a batch, which
   is for messages in the hands of workers: they are in nobody's count. What is missing is the
   oldest. This needs nobody who works.
 
 What is published again counts as published now, so nothing is lost twice for the same reason. What
 a worker holds without having begun may be published again; that costs a message which the claim
-absorbs, and it lengthens the queue, so such messages do not pile up.
+absorbs, and it lengthens the queue, so such messages do not pile up. What fails for one route, a
+count that takes too long or a queue that does not answer, is logged and costs the others nothing.
 
 Limits. What was published less than `lost_after_s` before is given that time first. Which queue was
 seen empty is kept in memory: after a restart in the middle of a refill the other signs are left.
@@ -25,20 +28,22 @@ seen empty is kept in memory: after a restart in the middle of a refill the othe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from forebay.broker import Queues
 from forebay.crashpoints import CrashPoint, crashpoint
-from forebay.jobs import JobKind, JobState, Lane
+from forebay.errors import ForebayError
+from forebay.jobs import JobKind, Lane
 from forebay.store import JobRef, JobStore, Route
+from forebay.store.updates import FAST_CLOCK_S
+from forebay.telemetry.events import LogEvent
+from forebay.telemetry.logging import Logger
+from reconciler.loop import loop_time
 from reconciler.outbox import Outbox
 
 _ROUTES: tuple[Route, ...] = tuple((kind, lane) for kind in JobKind for lane in Lane)
-_PROMPT_S = 5.0
-"""An overtaker was published within this of being queued, and this long after what it overtook."""
 _PAGES = 10
 """Pages of one route before the others have their turn."""
 _TICK_S = 0.001
@@ -55,12 +60,20 @@ class _Emptied:
     """How far the refill came: the last `queued_at`."""
 
 
+@dataclass(frozen=True, slots=True)
+class RefillRules:
+    """When a message counts as lost, and how much is looked at."""
+
+    lost_after_s: float
+    """How long a confirmed message may wait in an empty queue before it is lost."""
+    batch: int
+    """Jobs taken at once of each route."""
+
+
 class Refiller:
-    """Refills emptied queues.
+    """Refills queues that lost messages.
 
     Args:
-        lost_after_s: how long a confirmed message may wait in an empty queue before it is lost.
-        batch: jobs taken at once of each route.
         clock: seconds that only grow.
     """
 
@@ -69,51 +82,64 @@ class Refiller:
         store: JobStore,
         queues: Queues,
         outbox: Outbox,
-        *,
-        lost_after_s: float,
-        batch: int,
-        clock: Callable[[], float] = time.monotonic,
+        logger: Logger,
+        rules: RefillRules,
+        clock: Callable[[], float] = loop_time,
     ) -> None:
         self._store = store
         self._queues = queues
         self._outbox = outbox
-        self._lost_after_s = lost_after_s
-        self._batch = batch
+        self._logger = logger
+        self._lost_after_s = rules.lost_after_s
+        self._batch = rules.batch
         self._clock = clock
         self._emptied: dict[Route, _Emptied] = {}
 
     async def turn(self) -> bool:
         """Look at every route once; True when one of them was refilled and may lack more."""
-        queued = await self._queued()
+        # A store that is away fails the turn at once, and not one route after another.
+        await self._store.ping()
         more = False
         for route in _ROUTES:
-            # The time before the question: what is published while it is answered is not lost.
-            asked_at = self._clock()
-            there = await self._queues.waiting(*route)
-            if there == 0:
-                self._emptied.setdefault(route, _Emptied(asked_at)).at = asked_at
-            if route in self._emptied:
-                more = await self._refill_emptied(route) or more
-            elif there is not None and queued.get(route, 0) - there > self._batch:
-                more = await self._refill_short(route, there) or more
-            if there and route in queued:
-                more = await self._refill_overtaken(route) or more
+            more = await self._fenced(route) or more
         return more
 
-    async def _queued(self) -> dict[Route, int]:
-        """Queued jobs of each route, published or not: counted from an index alone."""
-        return {
-            (part.kind, part.lane): part.count
-            for part in await self._store.backlog()
-            if part.state is JobState.QUEUED
-        }
+    async def _fenced(self, route: Route) -> bool:
+        """Look at one route; what fails there is said, and leaves the others alone."""
+        about = {"loop": "refiller", "route": ".".join(route)}
+        try:
+            return await self._look_at(route)
+        except ForebayError as error:
+            self._logger.warning(LogEvent.LOOP_FAILED, error=str(error), **about)
+        except Exception:
+            self._logger.exception(LogEvent.LOOP_FAILED, **about)
+        return False
+
+    async def _look_at(self, route: Route) -> bool:
+        # The time before the question: what is published while it is answered is not lost.
+        asked_at = self._clock()
+        there = await self._queues.waiting(*route)
+        if there is None:
+            # Nothing could be published either; to try would hold up the other routes.
+            return False
+        if there == 0:
+            self._emptied.setdefault(route, _Emptied(asked_at)).at = asked_at
+        more = False
+        if route in self._emptied:
+            more = await self._refill_emptied(route)
+        else:
+            more = await self._refill_short(route, there)
+        if there:
+            more = await self._refill_overtaken(route) or more
+        return more
 
     async def _refill_emptied(self, route: Route) -> bool:
         """Publish what waited when the queue was empty; True when there may be more of it."""
         emptied = self._emptied[route]
-        since_s = self._clock() - emptied.at
-        age_s = max(self._lost_after_s, since_s + _TICK_S)
         for _ in range(_PAGES):
+            # For each page anew: time goes on, and what came after that moment is not lost.
+            since_s = self._clock() - emptied.at
+            age_s = max(self._lost_after_s, since_s + _TICK_S)
             lost = await self._lost(route, age_s, self._batch, emptied.reached)
             if await self._publish(lost) < self._batch:
                 break
@@ -128,16 +154,19 @@ class Refiller:
 
     async def _refill_overtaken(self, route: Route) -> bool:
         """Publish a page of what others overtook; True when there may be more of it."""
-        newest_s = await self._store.newest_running(route, _PROMPT_S)
+        newest_s = await self._store.newest_running(route)
         if newest_s is None:
             return False
-        age_s = max(self._lost_after_s, newest_s + _PROMPT_S)
+        # The clock of whoever submitted the newest may be ahead by so much.
+        age_s = max(self._lost_after_s, newest_s + FAST_CLOCK_S)
         lost = await self._lost(route, age_s, self._batch, None)
         return await self._publish(lost) == self._batch
 
     async def _refill_short(self, route: Route, there: int) -> bool:
         """Publish as many of the oldest as the queue lacks; True when there may be more of them."""
-        lacking = await self._store.confirmed(route) - there - self._batch
+        healthy = there + self._batch
+        most = healthy + self._batch * _PAGES
+        lacking = await self._store.confirmed(route, most) - healthy
         reached = None
         for _ in range(_PAGES):
             page = min(lacking, self._batch)

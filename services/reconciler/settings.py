@@ -34,7 +34,7 @@ class ReconcilerSettings(SettingsGroup):
     pruner_every_s: Annotated[float, Field(gt=0)] = 30.0
     """How often the pruner looks at a batch of the large results for what no job points to.
 
-    At 30 s and a batch of 500 it sees 1.4 million pieces (of 4 MiB at most) in a day.
+    At 30 s and a batch of 500 it sees 1.4 million pieces (of 1 MiB at most) in a day.
     """
     batch: Annotated[int, Field(ge=1, le=10_000)] = 500
     """Jobs taken at once by a turn."""

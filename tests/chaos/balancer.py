@@ -1,6 +1,7 @@
 """A load balancer as a Kubernetes Service is one: by connection, over whoever is ready.
 
-It asks each ingress' /readyz at a steady pace and hands every new connection to the next one that
+It asks each ingress' /readyz at a steady pace, each for itself, so that one that is slow to answer
+keeps nobody from seeing that another is about to go. Every new connection goes to the next one that
 said yes. It mends nothing: it repeats no connection and no request, so what an ingress does to a
 caller is seen by the caller.
 """
@@ -26,13 +27,12 @@ CHUNK = 64 * 1024
 
 @dataclass
 class Balancer:
-    """Hands connections on; `served` counts them by ingress."""
+    """Hands connections on to those that are ready."""
 
     behind: Collection[str]
     """The ingresses' URLs."""
     url: str = ""
-    ready: list[str] = field(default_factory=list)
-    served: dict[str, int] = field(default_factory=dict)
+    ready: set[str] = field(default_factory=set)
     turns: itertools.count[int] = field(default_factory=itertools.count)
 
     async def watch(self) -> None:
@@ -40,19 +40,27 @@ class Balancer:
         timeout = aiohttp.ClientTimeout(total=1)
         # A connection for each question, as a kubelet asks.
         connector = aiohttp.TCPConnector(force_close=True)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-            async for _ in pace(1 / ASK_EVERY_S, 10_000_000):
-                said = await asyncio.gather(*(_is_ready(session, url) for url in self.behind))
-                self.ready = [url for url, yes in zip(self.behind, said, strict=True) if yes]
+        async with (
+            aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
+            asyncio.TaskGroup() as asking,
+        ):
+            for url in self.behind:
+                asking.create_task(self._ask(session, url))
+
+    async def _ask(self, session: aiohttp.ClientSession, url: str) -> None:
+        async for _ in pace(1 / ASK_EVERY_S, 10_000_000):
+            if await _is_ready(session, url):
+                self.ready.add(url)
+            else:
+                self.ready.discard(url)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its beginning to its end."""
         with contextlib.closing(writer):
-            if not self.ready:
+            ready = [url for url in self.behind if url in self.ready]
+            if not ready:
                 return
-            url = self.ready[next(self.turns) % len(self.ready)]
-            self.served[url] = self.served.get(url, 0) + 1
-            parts = urlsplit(url)
+            parts = urlsplit(ready[next(self.turns) % len(ready)])
             try:
                 there_reader, there_writer = await asyncio.open_connection(
                     parts.hostname, parts.port

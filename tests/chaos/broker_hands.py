@@ -21,19 +21,18 @@ from pydantic import SecretStr
 
 from forebay.broker.management import TopologySettings, declare, open_management
 from forebay.broker.topology import VHOST, forebay_topology, queue_name
-from forebay.jobs import Job, JobKind, JobState, Lane
+from forebay.jobs import JobKind, JobState, Lane
 from forebay.local.environment import kept_passwords
 from forebay.local.rabbitmq import RabbitMQNode
 from forebay.testing.polling import until
 from tests.broker_world import RabbitWorld
 
-from .own_jobs import crawl, llm, search
+from .own_jobs import crawl, jobs_of, llm, search
 from .scene import Scene
 
 KINDS = JobKind.SEARCH, JobKind.CRAWL, JobKind.LLM
 """Those that have a worker."""
 ROUTES = [(kind, lane) for kind in KINDS for lane in Lane]
-PAGE = 1000
 _pages = count()
 _keys = count()
 
@@ -142,21 +141,11 @@ def answers(here: Scene) -> Counter[int]:
     return Counter(here.callers.ledger.statuses)
 
 
-async def jobs_of(here: Scene, ids: Collection[str]) -> list[Job]:
-    """These jobs as the store has them now."""
-    wanted = sorted(ids)
-    return [
-        job
-        for first in range(0, len(wanted), PAGE)
-        for job in await here.store.look_up(wanted[first : first + PAGE])
-    ]
-
-
 async def waiting_in_broker(here: Scene, ids: Collection[str]) -> set[str]:
     """Of these jobs, those that wait with a confirmed message."""
     return {
         job.id
-        for job in await jobs_of(here, ids)
+        for job in (await jobs_of(here, ids)).values()
         if job.state is JobState.QUEUED and job.published_at is not None
     }
 

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from forebay.jobs import JobKind, JobState
 from forebay.testing.polling import pace, until
 
-from .broker_hands import jobs_of, submit, waiting_in_broker
+from .broker_hands import submit, waiting_in_broker
+from .own_jobs import jobs_of
 from .report import Row
 from .scene import Scene
 
@@ -32,7 +33,7 @@ class Lost:
 
     async def all_back(self, here: Scene) -> bool:
         """Look once; True when none is left."""
-        for job in await jobs_of(here, self.ids):
+        for job in (await jobs_of(here, self.ids)).values():
             again = job.published_at is not None and job.published_at > self.since
             if again or job.state is not JobState.QUEUED:
                 self.ids.discard(job.id)

@@ -18,7 +18,8 @@ from forebay.broker.envelope import Envelope, seal
 from forebay.broker.topology import JOBS_EXCHANGE, queue_name, routing_key
 from forebay.jobs import JobKind, Lane
 
-from .broker_hands import KINDS, ROUTES, Hands, jobs_of
+from .broker_hands import KINDS, ROUTES, Hands
+from .own_jobs import jobs_of
 from .scene import Scene
 
 MOST_COPIES = 4
@@ -82,7 +83,7 @@ def _again(incoming: AbstractIncomingMessage) -> aio_pika.Message:
 
 async def replayed(here: Scene, broker: Hands, ids: Collection[str]) -> int:
     """Run finished jobs again by hand, and send each the message of its former generation."""
-    jobs = await jobs_of(here, ids)
+    jobs = (await jobs_of(here, ids)).values()
     for job in jobs:
         again = await here.store.retry(job.tenant, job.id)
         assert again is not None

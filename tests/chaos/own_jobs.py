@@ -18,6 +18,8 @@ from .prober import Probe
 from .scene import Scene
 
 Body = dict[str, Any]
+PAGE = 1000
+"""Jobs asked for at once: one question for tens of thousands is larger than the store takes."""
 _numbers = count()
 
 
@@ -61,8 +63,13 @@ def enter(here: Scene, probes: Iterable[Probe]) -> None:
 
 
 async def jobs_of(here: Scene, ids: Iterable[str]) -> dict[str, Job]:
-    """What the store holds of these."""
-    return {job.id: job for job in await here.store.look_up([*ids])}
+    """What the store holds of these; raises `StoreUnavailable` while it is away."""
+    wanted = [*ids]
+    return {
+        job.id: job
+        for first in range(0, len(wanted), PAGE)
+        for job in await here.store.look_up(wanted[first : first + PAGE])
+    }
 
 
 async def ended(here: Scene, ids: Iterable[str], within_s: float = 60.0) -> dict[str, Job]:
@@ -90,5 +97,14 @@ async def calls_of(here: Scene, job_id: str) -> list[dict[str, Any]]:
 
 async def in_flight(here: Scene, kind: str) -> int:
     """How many calls of that kind are under way at the providers."""
-    stats = await here.callers.get(f"{here.stack.providers_url}/_stats")
-    return int(stats[kind]["in_flight"])
+    return int((await _stats(here))[kind]["in_flight"])
+
+
+async def calls_cut(here: Scene) -> dict[str, int]:
+    """How many calls of each kind were left by their caller before the provider had answered."""
+    return {kind: said["client_gone"] for kind, said in (await _stats(here)).items()}
+
+
+async def _stats(here: Scene) -> dict[str, Any]:
+    stats: dict[str, Any] = await here.callers.get(f"{here.stack.providers_url}/_stats")
+    return stats

@@ -26,5 +26,5 @@ class PatientCallers(Callers):
 
 async def passed(seconds: float) -> None:
     """Return when so much time has passed."""
-    async for _ in pace(1 / seconds, 2):
+    async for _ in pace(1 / max(seconds, 0.001), 2):  # who may come back in 0 s comes at once
         pass

@@ -1,4 +1,4 @@
-"""A real worker whose handler dies with its whole process on one input: `python -m ...`.
+"""A real worker whose handler dies with its whole process on some inputs: `python -m ...`.
 
 The runtime is the product's own. Only the call is made up: it takes a moment, and the poison kills
 the process in the middle of it, as an input does that exhausts the memory.
@@ -18,18 +18,20 @@ from forebay.settings import WorkerSettings
 from forebay.worker.runtime import WorkerSpec, run_worker
 
 POISON = "poison"
+"""What the poisonous inputs begin with."""
 CONCURRENCY = 20
 LEASE_S = 3.0
-CALL_S = 0.5
-"""Long enough that all neighbors are in the middle of theirs when the poison kills."""
+CALL_S = 2.0
+"""The poison kills in the middle of its call: whoever began up to a second before it or after it is
+then in the middle of his own, on a busy machine too."""
 
 
 class Handler:
-    """Answers everything, but for the poison."""
+    """Answers everything, but for a poison."""
 
     async def handle(self, _job: Job, request: SearchRequest) -> Outcome:
         await asyncio.sleep(CALL_S / 2)
-        if request.query == POISON:
+        if request.query.startswith(POISON):
             os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(CALL_S / 2)
         return Succeeded('{"ok": true}', Call("made up"))

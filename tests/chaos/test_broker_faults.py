@@ -23,7 +23,6 @@ from .broker_hands import (
     hands,
     holds,
     ingress_metric,
-    jobs_of,
     submit,
     waiting_in_broker,
     worker_metric,
@@ -32,6 +31,7 @@ from .conftest import Rows
 from .losses import lose, overload
 from .message_copies import copying, foreign, replayed
 from .outages import Outages
+from .own_jobs import jobs_of
 from .patient_callers import passed
 from .report import Row
 from .scene import Scene, check, record, scene
@@ -81,7 +81,7 @@ async def disturbance(here: Scene, row: Row, *, unseen: bool = False) -> AsyncIt
     row.survived = row.injected
 
 
-async def submitted(here: Scene, count: int, latency_s: float) -> set[str]:
+async def submitted_in_turn(here: Scene, count: int, latency_s: float) -> set[str]:
     """Submit slow searches, not all in the same moment; their ids."""
     async with asyncio.TaskGroup() as group:
         tasks = [
@@ -93,10 +93,11 @@ async def submitted(here: Scene, count: int, latency_s: float) -> set[str]:
 
 async def backlog(here: Scene, count: int, latency_s: float = 0.5) -> set[str]:
     """Submit slow searches; return once some of them wait in the broker, with the ids of all."""
-    ids = await submitted(here, count, latency_s)
+    ids = await submitted_in_turn(here, count, latency_s)
 
     async def published() -> bool:
-        return all(job.published_at is not None or job.attempts for job in await jobs_of(here, ids))
+        jobs = (await jobs_of(here, ids)).values()
+        return all(job.published_at is not None or job.attempts for job in jobs)
 
     await until(published, 60)
     return ids
@@ -278,7 +279,7 @@ async def test_a_full_queue_leaves_jobs_in_the_store_until_there_is_room(
         refused = await published(here, "nacked")
         await broker.limit(max_length=20)
         try:
-            ids = await submitted(here, count, latency_s=0.5)
+            ids = await submitted_in_turn(here, count, latency_s=0.5)
 
             async def nacked() -> bool:
                 return await published(here, "nacked") > refused
@@ -286,14 +287,16 @@ async def test_a_full_queue_leaves_jobs_in_the_store_until_there_is_room(
             await until(nacked, 60)
             row.injected += 1
             row.figures["messages_refused"] = int(await published(here, "nacked") - refused)
-            outside = [job for job in await jobs_of(here, ids) if job.published_at is None]
+            outside = [
+                job for job in (await jobs_of(here, ids)).values() if job.published_at is None
+            ]
             row.figures["left_in_the_store"] = len(outside)
             assert outside
         finally:
             await broker.management.delete("policies/forebay/stricter")
 
         async def all_published() -> bool:
-            jobs = await jobs_of(here, ids)
+            jobs = (await jobs_of(here, ids)).values()
             return all(job.published_at is not None or job.attempts for job in jobs)
 
         row.figures["published_again_s"] = round(await holds(all_published, RESUMED_WITHIN_S), 1)
@@ -311,7 +314,7 @@ async def test_a_missing_binding_leaves_jobs_in_the_store_until_it_is_there(
         ids = {await submit(here, JobKind.SEARCH) for _ in range(5)}
         row.figures["messages_returned"] = int(await published(here, "returned") - returned)
         row.injected += row.figures["messages_returned"] > 0
-        assert all(job.published_at is None for job in await jobs_of(here, ids))
+        assert all(job.published_at is None for job in (await jobs_of(here, ids)).values())
         await broker.declare()
         row.figures["consumed_again_s"] = again_s = await consumed_again_s(here)
         assert again_s < RESUMED_WITHIN_S
@@ -333,7 +336,7 @@ async def test_messages_that_come_five_times_and_from_the_past_lead_to_one_call_
     before = Counter({why: await refused(why) for why in ("busy", "finished", "stale")})
     async with disturbance(here, old), disturbance(here, copied):
         async with copying(broker, random.Random(seed)) as copies, here.load(per_second=50):
-            ids = await submitted(here, 20, latency_s=0.5)
+            ids = await submitted_in_turn(here, 20, latency_s=0.5)
             await asyncio.gather(*(here.callers.wait(job_id) for job_id in ids))
             await passed(60 if long else 2)
         copied.injected = copies.made

@@ -43,6 +43,8 @@ RECOVERED_WITHIN_S = 30.0
 NOTICED_WITHIN_S = 60.0
 """From the beginning: a connection to RabbitMQ that fell silent and stays so is known as dead after
 three heartbeats of 15 s. Only then can its messages go to others."""
+ROBOTS_REMEMBERED_S = 35.0
+"""A site whose robots.txt could not be had is left alone for half a minute and some jitter."""
 WORKERS_ARE_TOLD = {"TIMEOUT_S": "5", "CONCURRENCY": "40", "LEASE_S": "5"}
 """A call whose answer a black hole took must not hold its slot for a minute."""
 QUICK_HEARTBEAT = {"FOREBAY_AMQP_HEARTBEAT_S": "2"}
@@ -81,6 +83,8 @@ class Strike:
         if self.fault is Fault.BLACK_HOLE and self.link.endswith("RabbitMQ"):
             lasted = self.cleared - self.began
             return max(RECOVERED_WITHIN_S, NOTICED_WITHIN_S - lasted)
+        if self.link.endswith("providers"):
+            return RECOVERED_WITHIN_S + ROBOTS_REMEMBERED_S
         return RECOVERED_WITHIN_S
 
     @property

@@ -20,8 +20,9 @@ import pytest
 from forebay.jobs import JobKind, JobState, Lane
 from forebay.testing.polling import pace
 
-from .broker_hands import Hands, answers, hands, ingress_metric, jobs_of, metric, submit
+from .broker_hands import Hands, answers, hands, ingress_metric, metric, submit
 from .conftest import Rows
+from .own_jobs import jobs_of
 from .patient_callers import passed
 from .scene import Scene, check, record, scene
 
@@ -63,7 +64,7 @@ class Beside:
 
     async def figures(self, here: Scene) -> dict[str, float]:
         """How quick the 202 and the claim were."""
-        waits = [job.history[0].queue_wait_ms for job in await jobs_of(here, self.ids)]
+        waits = [job.history[0].queue_wait_ms for job in (await jobs_of(here, self.ids)).values()]
         return {
             "accept_ms_p50": round(_percent(self.accept_s, 50) * 1000, 1),
             "accept_ms_p99": round(_percent(self.accept_s, 99) * 1000, 1),

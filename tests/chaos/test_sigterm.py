@@ -17,6 +17,7 @@ from forebay.crashpoints import Action, CrashPoint
 
 from .conftest import Rows
 from .crash_world import COLUMNS, CREW, QUICK_LOOPS, Column, CrashCallers, Crasher, Hits, Sort
+from .own_jobs import calls_cut
 from .process_logs import log_lines
 from .scene import Scene, check, record, scene
 
@@ -67,7 +68,7 @@ async def test_a_sigterm_at_any_step_ends_in_a_drain_that_cuts_no_call_and_loses
             drained = [*log_lines(here.stack.log(name), "process.drained")]
             assert len(drained) >= times * sum(name in c.processes for c in places.values())
             assert [one for one in drained if one["aborted"]] == []
-        assert cut == {"search": 0, "llm": 0}
+        assert (cut["search"], cut["llm"]) == (0, 0)
         assert max(row.figures["drain_s_max"] for row in kept.values()) < GRACE_S + HAND_BACK_S
         check(here, audit)
         for row in kept.values():
@@ -78,12 +79,6 @@ def sample(column: Column, chance: random.Random) -> Column:
     """Some places of a column, in their order."""
     chosen = chance.sample(column.places, SAMPLED)
     return replace(column, places=tuple(place for place in column.places if place in chosen))
-
-
-async def calls_cut(here: Scene) -> dict[str, int]:
-    """Calls that a worker left before their answer, by kind."""
-    stats = await here.callers.get(f"{here.stack.providers_url}/_stats")
-    return {kind: stats[kind]["client_gone"] for kind in ("search", "llm")}
 
 
 def longest_drain_s(here: Scene, processes: tuple[str, ...]) -> float:

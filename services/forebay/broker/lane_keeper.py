@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from forebay.broker.connection import Backoff, Link
 from forebay.broker.subscription import OnMessage, Subscription, Terms
@@ -106,8 +107,10 @@ class LaneKeeper:
             waiting = await subscription.waiting()
         except (TopologyMissing, BrokerUnavailable) as error:
             # The channel ended over it. On a link that fell silent nobody confirms that, and the
-            # library waits for it until the heartbeat fails, 48 s later.
+            # library waits for it until the heartbeat fails, 48 s later. A broker that is only slow
+            # must not go on delivering to this consumer beside the next one.
             self._trouble = str(error)
+            await subscription.cancel()
             subscription.gone.set()
             return Verdict.FINE
         return self._watchdog.judge(
@@ -127,6 +130,8 @@ class LaneKeeper:
             await retired.close()
 
     async def stop(self) -> None:
-        """Receive nothing more."""
+        """Receive nothing more. What is retired was canceled before, or the keeper had ended."""
         if self._current is not None:
-            await self._current.cancel()
+            # Where nobody answers no more can be done: what comes still goes back with the link.
+            with suppress(BrokerUnavailable):
+                await self._current.cancel()

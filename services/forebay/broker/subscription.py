@@ -42,6 +42,7 @@ class Subscription:
         self._channel: AbstractChannel | None = None
         self._queue: AbstractQueue | None = None
         self._begun = False
+        self._delivers = False
 
     async def open(self, link: Link) -> None:
         """Open its channel; raises `BrokerUnavailable` when the link is of no use."""
@@ -58,6 +59,7 @@ class Subscription:
             async with asyncio.timeout(CALL_WITHIN_S):
                 self._queue = await self._channel.declare_queue(self.terms.queue, passive=True)
                 await self._channel.set_qos(prefetch_count=self.terms.prefetch)
+                self._delivers = True
                 await self._queue.consume(self._deliver, consumer_tag=self.terms.tag)
         self._begun = True
 
@@ -67,6 +69,7 @@ class Subscription:
         await self._on_message(self, incoming)
 
     def _on_gone(self, *_: object) -> None:
+        self._delivers = False
         self.gone.set()
 
     def settled(self) -> None:
@@ -87,13 +90,24 @@ class Subscription:
         return queue.declaration_result.message_count or 0
 
     async def cancel(self) -> None:
-        """Receive nothing more; the channel stays for what is held."""
-        if self._queue is None or self.gone.is_set():
+        """Receive nothing more; the channel stays for what is held.
+
+        Raises `BrokerUnavailable` when nobody answers: the broker may go on delivering, and only
+        the end of the connection is the end of that. Called again, it asks again.
+        """
+        if self._queue is None or not self._delivers:
             return
-        with suppress(BrokerUnavailable, TopologyMissing), translated("canceling the consumer"):
+        try:
             async with asyncio.timeout(CALL_WITHIN_S):
-                await self._queue.cancel(self.terms.tag)
-        self.gone.set()
+                # A channel that is closed delivers nothing: there is nothing to cancel.
+                with suppress(BrokerUnavailable, TopologyMissing), translated("canceling"):
+                    await self._queue.cancel(self.terms.tag)
+        except TimeoutError as silent:
+            what = f"{self.terms.queue}: nobody answers to the cancel of its consumer"
+            raise BrokerUnavailable(what) from silent
+        finally:
+            self.gone.set()
+        self._delivers = False
 
     async def close(self) -> None:
         """Close the channel; what is held goes back to the queue."""

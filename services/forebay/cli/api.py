@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,7 @@ PAGE = 200
 """The most jobs that the API lists at once."""
 
 Shown = Mapping[str, Any]
-"""A job as the API shows it."""
+"""What the API shows, a job above all."""
 
 
 class ApiSettings(SettingsGroup):
@@ -40,10 +41,30 @@ class Replay(StrEnum):
     QUEUED = "queued"
     NOT_FOUND = "not found"
     NOT_TERMINAL = "not terminal"
+    RUN_AGAIN = "already run again: somebody else did so meanwhile"
     SUCCEEDED = "left alone: it has succeeded, and running it again would lose its result"
 
 
-_ANSWERS = {202: Replay.QUEUED, 404: Replay.NOT_FOUND, 409: Replay.NOT_TERMINAL}
+_REFUSALS = {
+    "not_found": Replay.NOT_FOUND,
+    "not_terminal": Replay.NOT_TERMINAL,
+    "other_generation": Replay.RUN_AGAIN,
+}
+"""What the API's problems of a replay mean, by their code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """A job that may be run again, as it was seen.
+
+    Attributes:
+        replay: what running it again would come to.
+        generation: of the job then; 0 when there is no such job.
+    """
+
+    job_id: str
+    replay: Replay
+    generation: int = 0
 
 
 class Api:
@@ -65,24 +86,25 @@ class Api:
                 return
             query["cursor"] = page["next_cursor"]
 
-    async def verdict(self, job_id: str) -> Replay:
+    async def prospect(self, job_id: str) -> Prospect:
         """What `replay` would answer for this job now."""
         answer = await self._ask("GET", f"/v1/jobs/{quote(job_id, safe='')}")
         if answer.status_code == 404:
-            return Replay.NOT_FOUND
-        job = _body(answer)
-        if job["state"] == JobState.SUCCEEDED:
-            return Replay.SUCCEEDED
-        return Replay.QUEUED if job["done"] else Replay.NOT_TERMINAL
+            return Prospect(job_id, Replay.NOT_FOUND)
+        return prospect_of(_body(answer))
 
-    async def replay(self, job_id: str) -> Replay:
-        """Run a terminal job again. Not repeated here: it may have been done without an answer."""
-        answer = await self._ask("POST", f"/v1/jobs/{quote(job_id, safe='')}/retry")
-        if answer.status_code not in _ANSWERS:
-            _body(answer)
-        return _ANSWERS[answer.status_code]
+    async def replay(self, seen: Prospect) -> Replay:
+        """Run a terminal job again, if nobody did since it was seen."""
+        path = f"/v1/jobs/{quote(seen.job_id, safe='')}/retry"
+        answer = await self._ask("POST", path, {"generation": str(seen.generation)})
+        if answer.status_code == 202:
+            return Replay.QUEUED
+        refusal = _REFUSALS.get(str(_said(answer).get("code")))
+        if refusal is None:
+            raise _trouble(answer)
+        return refusal
 
-    async def _json(self, path: str, query: Mapping[str, str]) -> Any:
+    async def _json(self, path: str, query: Mapping[str, str]) -> Shown:
         return _body(await self._ask("GET", path, query))
 
     async def _ask(
@@ -107,17 +129,35 @@ async def open_api(settings: ApiSettings) -> AsyncIterator[Api]:
         yield Api(client)
 
 
-def _body(answer: httpx.Response) -> Any:
+def prospect_of(job: Shown) -> Prospect:
+    """What `replay` would answer for a job as it is shown."""
+    if job["state"] == JobState.SUCCEEDED:
+        replay = Replay.SUCCEEDED
+    else:
+        replay = Replay.QUEUED if job["done"] else Replay.NOT_TERMINAL
+    return Prospect(job["id"], replay, job["generation"])
+
+
+def _body(answer: httpx.Response) -> Shown:
     """The body of a 200; raises `ApiTrouble` with what any other answer says of itself."""
+    said = _said(answer)
+    if answer.status_code != 200 or not said:
+        raise _trouble(answer)
+    return said
+
+
+def _said(answer: httpx.Response) -> Shown:
+    """The JSON object that was answered; an empty one if it was none."""
     try:
         said = answer.json()
     except ValueError:
-        said = None
-    if answer.status_code == 200 and isinstance(said, dict):
-        return said
-    detail = said.get("detail") if isinstance(said, dict) else None
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _trouble(answer: httpx.Response) -> ApiTrouble:
     request = answer.request
-    raise ApiTrouble(
+    return ApiTrouble(
         f"{request.method} {request.url.path} was answered {answer.status_code}: "
-        f"{detail or 'this is not the API of an ingress'}"
+        f"{_said(answer).get('detail') or 'this is not the API of an ingress'}"
     )

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from forebay.cli.api import Api, ApiSettings, Replay, Shown, open_api
+from forebay.cli.api import Api, ApiSettings, Prospect, Replay, Shown, open_api, prospect_of
 from forebay.cli.patience import run_patiently
 from forebay.cli.tables import AsJson
 from forebay.jobs import JobKind
@@ -87,8 +87,9 @@ def replay(
 ) -> None:
     """Run jobs again, with all their attempts and without their former time limits.
 
-    Named by their ids, or with --all every job whose attempts ran out. Reads FOREBAY_URL. Ends with
-    0 if all of them are queued, with 1 if one is not.
+    Named by their ids, or with --all every job whose attempts ran out. A job that somebody else ran
+    again meanwhile is left alone. Reads FOREBAY_URL. Ends with 0 if all of them are queued, with 1
+    if one is not.
     """
     ids = job_ids or []
     if bool(ids) == every:
@@ -116,19 +117,18 @@ async def _replay(
     dry_run: bool,
 ) -> None:
     async with open_api(settings) as api:
-        async for job_id, now in _chosen(api, job_ids, kind):
-            became = now if dry_run or now is not Replay.QUEUED else await api.replay(job_id)
+        async for seen in _chosen(api, job_ids, kind):
+            promising = seen.replay is Replay.QUEUED and not dry_run
+            became = await api.replay(seen) if promising else seen.replay
             counts[became] += 1
-            sys.stdout.write(f"{job_id}  {became}\n")
+            sys.stdout.write(f"{seen.job_id}  {became}\n")
             sys.stdout.flush()
 
 
-async def _chosen(
-    api: Api, job_ids: list[str], kind: JobKind | None
-) -> AsyncIterator[tuple[str, Replay]]:
+async def _chosen(api: Api, job_ids: list[str], kind: JobKind | None) -> AsyncIterator[Prospect]:
     """Each job and what a replay would come to; without ids, every job that is dead."""
     for job_id in job_ids:
-        yield job_id, await api.verdict(job_id)
+        yield await api.prospect(job_id)
     if not job_ids:
         async for job in api.dead(kind):
-            yield job["id"], Replay.QUEUED
+            yield prospect_of(job)

@@ -5,13 +5,14 @@ single-document compare-and-set behind one of these methods. `mongo.py` is the r
 the shipped fake; tests/contract runs the same suite over both.
 
 Every method raises `StoreUnavailable` when the store does not answer in time; a write may then have
-happened or not, and every write here but `retry` is safe to repeat.
+happened or not, and every write here but a `retry` without a generation is safe to
+repeat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -97,6 +98,10 @@ class Refused:
     """The caller may not work on the job."""
 
     reason: Refusal
+    dead_lettered: bool = field(default=False, compare=False, repr=False)
+    """With FINISHED: the job failed because its attempts ran out."""
+    error: JobError | None = field(default=None, compare=False, repr=False)
+    """With FINISHED: what the job says, if it ended without a result."""
 
 
 class Renewal(StrEnum):
@@ -232,7 +237,8 @@ class JobStore(Protocol):
         """These jobs, whatever their tenant, in no order; what is not there is left out.
 
         For an auditor, at most a few thousand at once. Without input; of an inline result it says
-        only that there is one: `result` is then an empty text, which is never JSON.
+        only that there is one: `result` is then an empty text, which is never JSON. `result_ref` is
+        there only while every piece of the large result is.
         """
 
     async def finished(self, job_ids: Collection[str]) -> frozenset[str]:
@@ -296,17 +302,17 @@ class JobStore(Protocol):
         Limit: a new job whose submitter's clock is ahead is taken that much later.
         """
 
-    async def confirmed(self, route: Route) -> int:
-        """How many queued jobs of a route have a confirmed message.
+    async def confirmed(self, route: Route, limit: int) -> int:
+        """How many queued jobs of a route have a confirmed message; counted up to `limit`.
 
-        It reads every queued job of the route: for when there is a reason to ask.
+        Limit: with more than 10,000 unpublished jobs it counts only what was queued before these.
         """
 
-    async def newest_running(self, route: Route, prompt_s: float) -> float | None:
-        """Seconds since the newest message of a route was confirmed whose job runs now.
+    async def newest_running(self, route: Route) -> float | None:
+        """Seconds since the message of a running job can have been published at the earliest.
 
-        Of jobs confirmed within `prompt_s` of being queued only: these were published once, so the
-        place that their message had in the queue is known that well. None when none of them runs.
+        Of the newest one of the route: whichever message it runs by was published after the job was
+        queued. Only of jobs that were confirmed and run for the first time; None when none does.
         """
 
     async def queue_due(self, limit: int) -> Sequence[JobRef]:
@@ -328,7 +334,7 @@ class JobStore(Protocol):
     async def backlog(self) -> Sequence[Backlog]:
         """Counts by kind, lane and state of all jobs that are not terminal."""
 
-    async def retry(self, tenant: str, job_id: str) -> Job | None:
+    async def retry(self, tenant: str, job_id: str, generation: int | None = None) -> Job | None:
         """Queue a terminal job again by hand, under the next generation; None when there is none.
 
         All its attempts are there again, and the history is kept. What belonged to the end goes:
@@ -337,9 +343,12 @@ class JobStore(Protocol):
         message or a lease of an earlier generation means nothing any more. The job is unpublished
         afterwards.
 
-        Raises `IllegalTransition` when the job is not terminal. Not to be repeated blindly after
-        `StoreUnavailable`: it may have been done, and the job may have ended again; its generation
-        says so.
+        With `generation` only if the job is still in it, which makes a repeat safe. Without it,
+        not to be repeated blindly after `StoreUnavailable`: it may have been done, and the job may
+        have ended again; its generation says so.
+
+        Raises `IllegalTransition` when the job is not terminal, and `OtherGeneration`, which is one
+        too, when it is in another generation than the one asked for.
         """
 
     async def prune(self, after: str | None, limit: int) -> Pruned:

@@ -39,7 +39,7 @@ class PendingLimits:
 
     jobs: int = 10_000
     bytes: int = 128 * MIB
-    answer_within_s: float = 2.8
+    answer_within_s: float = 2.5
     """How long a caller waits for its answer, the write of its batch included. An accept that has
     not that much time left when its batch would begin is refused."""
 

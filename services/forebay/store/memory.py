@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 
+from forebay.errors import OtherGeneration
 from forebay.jobs import (
     Attempt,
     Event,
@@ -44,7 +45,7 @@ from forebay.store import (
     updates,
 )
 from forebay.store.documents import as_stored, utf8
-from forebay.store.refusals import lapsed, out_of_time, refusal
+from forebay.store.refusals import lapsed, out_of_time, refusal, refused
 from forebay.store.results import CHUNK_BYTES, INLINE_BYTES
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -112,7 +113,16 @@ class MemoryJobStore:
     async def look_up(self, job_ids: Collection[str]) -> Sequence[Job]:
         """See `JobStore.look_up`."""
         found = (self._jobs[job_id] for job_id in frozenset(job_ids) if job_id in self._jobs)
-        return [job.evolve(input="", result=None if job.result is None else "") for job in found]
+        return [self._shortened(job) for job in found]
+
+    def _shortened(self, job: Job) -> Job:
+        ref = job.result_ref
+        there = ref is not None and (job.id, ref.token) in self._large
+        return job.evolve(
+            input="",
+            result=None if job.result is None else "",
+            result_ref=ref if there else None,
+        )
 
     async def finished(self, job_ids: Collection[str]) -> frozenset[str]:
         """See `JobStore.finished`."""
@@ -134,7 +144,7 @@ class MemoryJobStore:
         reason = refusal(job, ref.generation, now, suspects=suspects)
         if reason is not None:
             mine = job.lease is not None and job.lease.token == token
-            return Claimed(job) if mine else Refused(reason)
+            return Claimed(job) if mine else refused(job, reason)
         if job.state in updates.LAPSABLE:
             job = _with_attempt(job, _lost_attempt(job, now))
         lease = Lease(token or secrets.token_hex(16), worker, _later(now, lease_s))
@@ -210,27 +220,28 @@ class MemoryJobStore:
         oldest_first = sorted(found, key=lambda pair: pair[0])
         return [JobRef.of(job) for _, job in oldest_first[:limit]]
 
-    async def confirmed(self, route: Route) -> int:
+    async def confirmed(self, route: Route, limit: int) -> int:
         """See `JobStore.confirmed`."""
-        return sum(
+        count = sum(
             job.state is JobState.QUEUED
             and (job.kind, job.lane) == route
             and job.published_at is not None
             for job in self._jobs.values()
         )
+        return min(count, limit)
 
-    async def newest_running(self, route: Route, prompt_s: float) -> float | None:
+    async def newest_running(self, route: Route) -> float | None:
         """See `JobStore.newest_running`."""
-        confirmed = [
-            job.published_at
+        placed = [
+            min(job.queued_at, job.published_at)
             for job in self._jobs.values()
             if job.state is JobState.RUNNING
             and (job.kind, job.lane) == route
             and job.published_at is not None
             and job.queued_at is not None
-            and abs(job.published_at - job.queued_at) <= timedelta(seconds=prompt_s)
+            and not job.history
         ]
-        return (self._now() - max(confirmed)).total_seconds() if confirmed else None
+        return (self._now() - max(placed)).total_seconds() if placed else None
 
     async def unpublished(
         self, older_than_s: float, limit: int, without: Collection[Route] = ()
@@ -297,9 +308,11 @@ class MemoryJobStore:
                 queued[group] = min(job.queued_at, queued.get(group, job.queued_at))
         return [Backlog(*group, count, queued.get(group)) for group, count in counts.items()]
 
-    async def retry(self, tenant: str, job_id: str) -> Job | None:
+    async def retry(self, tenant: str, job_id: str, generation: int | None = None) -> Job | None:
         """See `JobStore.retry`."""
         job = await self.get(tenant, job_id)
+        if job is not None and generation not in (None, job.generation):
+            raise OtherGeneration
         return None if job is None else self._put(_retried(job, self._now()))
 
     async def prune(self, after: str | None, limit: int) -> Pruned:

@@ -16,7 +16,7 @@ from pymongo import DESCENDING, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from forebay.crashpoints import CrashPoint, crashpoint
-from forebay.errors import IllegalTransition, JobError, StoreUnavailable
+from forebay.errors import IllegalTransition, JobError, OtherGeneration, StoreUnavailable
 from forebay.jobs import Event, Job, JobKind, JobState, Lane, expiry_error, transition
 from forebay.settings import StoreSettings
 from forebay.store import (
@@ -40,7 +40,7 @@ from forebay.store.client import Connection, connect
 from forebay.store.documents import Document, from_document, to_document, utf8
 from forebay.store.fitness import prove_durable, prove_fit
 from forebay.store.indexes import ACTIVE, JOBS, RESULTS, models
-from forebay.store.refusals import refusal
+from forebay.store.refusals import refusal, refused
 from forebay.store.results import INLINE_BYTES, LargeResults
 from forebay.telemetry.logging import Logger
 
@@ -48,6 +48,9 @@ _DUPLICATE = 11000
 _TRIES = 3
 PREPARE_S = 60.0
 """An index on a large collection takes its time to build."""
+
+_MOST_UNPUBLISHED = 10_000
+"""Unpublished jobs read to say how many are confirmed. An ingress and the relay leave fewer."""
 
 _REF_FIELDS = dict.fromkeys(
     ("generation", "kind", "lane", "attempts", "traceparent", "queued_at"), 1
@@ -80,6 +83,7 @@ class MongoJobStore:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._jobs = connection.collection(JOBS)
+        self._results = connection.collection(RESULTS)
         self._large = LargeResults(connection)
 
     async def prepare(self, within_s: float = PREPARE_S) -> None:
@@ -146,7 +150,9 @@ class MongoJobStore:
         pipeline: list[Document] = [{"$match": {"_id": {"$in": [*job_ids]}}}, *_SHORTENED]
         async with self._connection.calling():
             documents = await self._connection.aggregate(self._jobs, pipeline)
-        return [from_document(document) for document in documents]
+        jobs = [from_document(document) for document in documents]
+        lost = await self._without_chunks(jobs)
+        return [job.evolve(result_ref=None) if job.id in lost else job for job in jobs]
 
     async def finished(self, job_ids: Collection[str]) -> frozenset[str]:
         """See `JobStore.finished`."""
@@ -174,11 +180,11 @@ class MongoJobStore:
             claimed = await self._swap(updates.claimable(ref, suspects=suspects), pipeline)
             if claimed is not None:
                 return Claimed(claimed)
-            reason = await self._reason_against(ref, suspects)
-            if reason is not None:
+            against = await self._reason_against(ref, suspects)
+            if against is not None:
                 # A first try whose answer was lost: the lease is ours already.
                 mine = await self._one({"_id": ref.id, "lease.token": token})
-                return Refused(reason) if mine is None else Claimed(mine)
+                return against if mine is None else Claimed(mine)
         return Refused(Refusal.BUSY)
 
     async def postpone(self, ref: JobRef, wait_s: float) -> None:
@@ -224,18 +230,23 @@ class MongoJobStore:
             documents = await found.sort("queued_at").limit(limit).to_list(None)
         return [_ref(document) for document in documents]
 
-    async def confirmed(self, route: Route) -> int:
-        """See `JobStore.confirmed`."""
+    async def confirmed(self, route: Route, limit: int) -> int:
+        """See `JobStore.confirmed`: what is queued, from the index, less what is unpublished."""
+        first = updates.first_unpublished(route, _MOST_UNPUBLISHED)
         async with self._connection.calling():
-            return await self._jobs.count_documents(updates.confirmed(route))
+            found = await self._connection.aggregate(self._jobs, first, hint="unpublished")
+        unpublished, before = 0, None
+        if found:
+            unpublished = found[0]["of_route"]
+            before = found[0]["last"] if found[0]["all"] == _MOST_UNPUBLISHED else None
+        count = updates.queued_jobs(route, before, limit + unpublished)
+        async with self._connection.calling():
+            counted = await self._connection.aggregate(self._jobs, count, hint="backlog")
+        return max(counted[0]["count"] - unpublished, 0) if counted else 0
 
-    async def newest_running(self, route: Route, prompt_s: float) -> float | None:
+    async def newest_running(self, route: Route) -> float | None:
         """See `JobStore.newest_running`."""
-        pipeline: list[Document] = [
-            {"$match": updates.running_promptly(route, prompt_s)},
-            {"$group": {"_id": None, "newest": {"$max": "$published_at"}}},
-            {"$project": {"age_ms": {"$subtract": [updates.NOW, "$newest"]}}},
-        ]
+        pipeline = updates.newest_running(route)
         async with self._connection.calling():
             found = await self._connection.aggregate(self._jobs, pipeline, hint="backlog")
         return found[0]["age_ms"] / 1000 if found else None
@@ -287,16 +298,21 @@ class MongoJobStore:
             groups = await self._connection.aggregate(self._jobs, pipeline, hint="backlog")
         return [_backlog(group) for group in groups]
 
-    async def retry(self, tenant: str, job_id: str) -> Job | None:
+    async def retry(self, tenant: str, job_id: str, generation: int | None = None) -> Job | None:
         """See `JobStore.retry`."""
+        condition = updates.retryable(tenant, job_id)
+        if generation is not None:
+            condition["generation"] = generation
         # More than once only when the job ended before the reason against it could be read.
         for _ in range(_TRIES):
-            again = await self._swap(updates.retryable(tenant, job_id), updates.retry())
+            again = await self._swap(condition, updates.retry())
             if again is not None:
                 return again
             job = await self.get(tenant, job_id)
             if job is None:
                 return None
+            if generation not in (None, job.generation):
+                raise OtherGeneration
             transition(job.state, Event.REPLAYED)
         raise IllegalTransition(f"{job_id} is being retried by somebody else")
 
@@ -307,6 +323,16 @@ class MongoJobStore:
     async def close(self) -> None:
         """See `JobStore.close`."""
         await self._connection.close()
+
+    async def _without_chunks(self, jobs: Sequence[Job]) -> frozenset[str]:
+        """Those of the jobs whose large result is not there, or not all of it."""
+        chunks = {chunk: job.id for job in jobs for chunk in _chunk_ids(job)}
+        if not chunks:
+            return frozenset()
+        found = self._results.find({"_id": {"$in": [*chunks]}}, {"_id": 1})
+        async with self._connection.calling():
+            there = {chunk["_id"] for chunk in await found.to_list(None)}
+        return frozenset(job_id for chunk, job_id in chunks.items() if chunk not in there)
 
     async def _one(self, condition: Document) -> Job | None:
         async with self._connection.calling():
@@ -333,7 +359,7 @@ class MongoJobStore:
             there = {document["_id"] for document in await found.to_list(None)}
         return frozenset(job.id for job in jobs) - there
 
-    async def _reason_against(self, ref: JobRef, suspects: bool) -> Refusal | None:
+    async def _reason_against(self, ref: JobRef, suspects: bool) -> Refused | None:
         pipeline: list[Document] = [
             {"$match": {"_id": ref.id}},
             {"$project": _WITHOUT_TEXT},
@@ -342,9 +368,10 @@ class MongoJobStore:
         async with self._connection.calling():
             found = await self._connection.aggregate(self._jobs, pipeline)
         if not found:
-            return Refusal.UNKNOWN
+            return Refused(Refusal.UNKNOWN)
         job, now = from_document(found[0]), found[0]["now"]
-        return refusal(job, ref.generation, now, suspects=suspects)
+        reason = refusal(job, ref.generation, now, suspects=suspects)
+        return None if reason is None else refused(job, reason)
 
     async def _finish_large(
         self, job_id: str, token: str, ending: Ending, data: bytes
@@ -416,6 +443,12 @@ def _duplicates(partly: BulkWriteError) -> list[Document]:
     if partly.details.get("writeConcernErrors") or not only_duplicates:
         raise partly
     return errors
+
+
+def _chunk_ids(job: Job) -> list[str]:
+    """The ids that `LargeResults` gave the chunks of the job's result."""
+    ref = job.result_ref
+    return [] if ref is None else [f"{job.id}/{ref.token}/{n}" for n in range(ref.chunks)]
 
 
 def _ref(document: Document) -> JobRef:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from forebay.jobs import Job, JobState, OnUnknown
-from forebay.store import Refusal
+from forebay.store import Refusal, Refused
 from forebay.store.suspects import is_suspect
 from forebay.store.updates import CLAIMABLE, LAPSABLE
 
@@ -37,6 +37,13 @@ def refusal(job: Job, generation: int, now: datetime, *, suspects: bool = True) 
     if unrepeatable or job.attempts >= job.max_attempts:
         return Refusal.EXHAUSTED
     return Refusal.SUSPECT if not suspects and is_suspect(job) else None
+
+
+def refused(job: Job, reason: Refusal) -> Refused:
+    """The answer to a claim; of a job that is over it says how that ended."""
+    if reason is Refusal.FINISHED and job.done:
+        return Refused(reason, job.dead_lettered, job.error)
+    return Refused(reason)
 
 
 def lapsed(job: Job, now: datetime) -> bool:

@@ -258,14 +258,53 @@ def unclaimed(route: Route, older_than_s: float, after: datetime | None = None) 
     }
 
 
-def running_promptly(route: Route, prompt_s: float) -> Document:
-    """The filter of running jobs of a route whose message was confirmed soon after it was due."""
-    waited = {"$abs": {"$subtract": ["$published_at", "$queued_at"]}}
-    return {
-        **confirmed(route),
-        "state": JobState.RUNNING.value,
-        "$expr": {"$lte": [waited, _ms(prompt_s)]},
+def first_unpublished(route: Route, most: int) -> Pipeline:
+    """Of the `most` oldest queued jobs without a confirmed message: how many are of this route.
+
+    And how many there are in all, and when the last of them was queued.
+    """
+    kind, lane = route
+    of_route = _both({"$eq": ["$kind", kind.value]}, {"$eq": ["$lane", lane.value]})
+    return [
+        {"$match": {"state": JobState.QUEUED.value, "published_at": None}},
+        {"$sort": {"queued_at": 1}},
+        {"$limit": most},
+        {
+            "$group": {
+                "_id": None,
+                "all": {"$sum": 1},
+                "of_route": {"$sum": {"$cond": [of_route, 1, 0]}},
+                "last": {"$max": "$queued_at"},
+            }
+        },
+    ]
+
+
+def queued_jobs(route: Route, before: datetime | None, limit: int) -> Pipeline:
+    """Count queued jobs of a route, published or not: from an index alone, up to a limit."""
+    kind, lane = route
+    condition: Document = {
+        "state": JobState.QUEUED.value,
+        "kind": kind.value,
+        "lane": lane.value,
+        **({} if before is None else {"queued_at": {"$lt": before}}),
     }
+    return [{"$match": condition}, {"$limit": limit}, {"$count": "count"}]
+
+
+def newest_running(route: Route) -> Pipeline:
+    """How long ago, in ms, the newest of a route's running jobs was queued.
+
+    Of those that run for the first time: none of their messages can be older than that. A clock
+    that is ahead is not believed: no message is confirmed before it is published.
+    """
+    running = {**confirmed(route), "state": JobState.RUNNING.value, "history": {"$size": 0}}
+    placed = {"$min": ["$queued_at", "$published_at"]}
+    return [
+        {"$match": running},
+        {"$group": {"_id": None, "newest": {"$max": placed}}},
+        {"$project": {"age_ms": {"$subtract": [NOW, "$newest"]}}},
+    ]
 
 
 def awaiting_confirm(ref: JobRef) -> Document:

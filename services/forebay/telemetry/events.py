@@ -42,7 +42,7 @@ class LogEvent(StrEnum):
     ATTEMPT_ENDED = "attempt.ended"
     """One attempt is over, with its outcome and times."""
     LEASE_LOST = "lease.lost"
-    """The lease was gone at a renewal or at the end; the result was discarded."""
+    """The lease was gone, `at` a renewal or the finish; the result was discarded."""
     HANDLER_CRASHED = "handler.crashed"
     """A handler raised: a defect of ours."""
     STORE_LOST = "store.lost"

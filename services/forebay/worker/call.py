@@ -1,16 +1,21 @@
-"""One provider call under a lease: renewed while it runs, stopped when it may not go on.
+"""One provider call under a lease: renewed until its end is stored, stopped when it may not go on.
 
 Theory of operation. The handler and the lease keeper run side by side. Whoever ends first decides:
 the handler with its outcome; the keeper when the lease is gone or the caller wants the job stopped;
 the clock when the call's time limit or the job's deadline is reached; the worker when it must stop.
 The others are canceled and awaited, so that no call outlives the decision and its connection is
 closed.
+
+The lease is renewed until the store has taken the end of the attempt, too: a large result over a
+slow link takes longer to write than a lease lasts, and a lease that lapses then is a paid call made
+again. Fencing stays with the write: a renewal that is refused only ends the waiting for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Generic
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic
 
 from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.errors import ErrorCode, JobError
@@ -23,6 +28,19 @@ from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.worker import Handler, Request_contra
 from forebay.worker.verdict import CancelRequested, Closing, DeadlinePassed, Interrupted
+
+STORE_PAUSE_S = 1.0
+"""Between two tries to reach a store that was away. A rescuer looks as often, and it takes what
+lapsed meanwhile: with longer pauses it would come first, and the call in hand be made again."""
+QUICK_S = 1.0
+"""A write that is done sooner needs no renewal: the call's last one is a third of a lease ago."""
+_CRASHED = Retry(
+    JobError(
+        ErrorCode.INTERNAL,
+        "The worker failed inside; its log says why under this job's id.",
+        retryable=True,
+    )
+)
 
 
 class LeaseGone(Exception):
@@ -51,7 +69,7 @@ class LeasedCall(Generic[Request_contra]):
         self._logger = logger
         self._timeout_s = timeout_s
         self._lease_s = lease_s
-        self._patiently = patient(lease_s / 3)
+        self._patiently = patient(min(STORE_PAUSE_S, lease_s / 3))
 
     async def run(
         self, job: Job, lease: Lease, request: Request_contra, abort: asyncio.Event
@@ -73,12 +91,38 @@ class LeasedCall(Generic[Request_contra]):
                 {call, keeper, aborted}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
             )
             if call.done():
-                return call.result()
+                return self._outcome(job, call)
             if keeper.done():
                 return keeper.result()
             return Interrupted() if abort.is_set() else at_limit
         finally:
             await end(call, keeper, aborted)
+
+    async def storing(
+        self, job: Job, lease: Lease, write: Callable[[], Coroutine[Any, Any, bool]]
+    ) -> bool:
+        """Await the write that ends the attempt, the lease renewed meanwhile; its answer.
+
+        A lease that is gone is the end of a write that still tries: it is somebody else's, or it
+        went with this very write, whose answer is on its way or lost. One more write says which,
+        and changes nothing: it must be safe to repeat.
+        """
+        writing = asyncio.create_task(write(), name=f"ending {job.id}")
+        pause_s = min(QUICK_S, self._lease_s / 3)
+        try:
+            while not (await asyncio.wait({writing}, timeout=pause_s))[0]:
+                pause_s = self._lease_s / 3
+                renewal = await self._patiently(
+                    self._store.renew, job.id, lease.token, self._lease_s
+                )
+                if renewal is Renewal.LOST:
+                    break
+            await end(writing)
+            if not writing.cancelled():
+                return writing.result()
+        finally:
+            await end(writing)
+        return await write()
 
     def _limit(self, job: Job) -> tuple[float, Closing]:
         """How long the call may take, and what it means when it takes longer."""
@@ -100,8 +144,16 @@ class LeasedCall(Generic[Request_contra]):
             return await self._handler.handle(job, request)
         except Exception:
             self._logger.exception(LogEvent.HANDLER_CRASHED, job_id=job.id, attempt=job.attempts)
-            detail = "The worker failed inside; its log says why under this job's id."
-            return Retry(JobError(ErrorCode.INTERNAL, detail, retryable=True))
+            return _CRASHED
+
+    def _outcome(self, job: Job, call: asyncio.Task[Outcome]) -> Outcome:
+        """What the call that is done came to."""
+        try:
+            return call.result()
+        except asyncio.CancelledError:
+            # Nobody canceled it: some libraries end so what waits on a connection that died.
+            self._logger.exception(LogEvent.HANDLER_CRASHED, job_id=job.id, attempt=job.attempts)
+            return _CRASHED
 
     async def _keep(self, job_id: str, token: str) -> Closing:
         """Renew for as long as it holds; returns only when the call must stop."""

@@ -2,6 +2,10 @@
 
 Settling is always last and happens here only. Whatever happens before it is safe to repeat: a
 message that comes again is absorbed by the claim, a write that comes again by the lease's token.
+
+A dead letter is sent after the job's end is stored, and its worker may die in between, or the
+broker not take it. So a message that comes again for a job that ended as a dead letter is one once
+more: an operator finds each such job in the dead queue at least once, some of them twice.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -27,7 +32,7 @@ from forebay.store.patience import patient
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
-from forebay.worker.call import LeasedCall, LeaseGone
+from forebay.worker.call import STORE_PAUSE_S, LeasedCall, LeaseGone
 from forebay.worker.isolation import Isolation, wait_s
 from forebay.worker.verdict import CANCELED, Closing, NotBegun, Verdict, judge
 
@@ -62,7 +67,7 @@ class Execution(Generic[Request]):
         self._policy = policy
         self._metrics = metrics
         self._logger = logger
-        self._patiently = patient()
+        self._patiently = patient(STORE_PAUSE_S)
         self._isolation = Isolation()
 
     async def execute(self, delivery: Delivery, abort: asyncio.Event) -> None:
@@ -97,7 +102,7 @@ class Execution(Generic[Request]):
             _ref(message),
             wait_s(random.random()),  # noqa: S311  jitter
         )
-        await self._settle_refused(delivery, message, Refusal.SUSPECT)
+        await self._settle_refused(delivery, message, Refused(Refusal.SUSPECT))
 
     async def _begin(
         self,
@@ -107,7 +112,7 @@ class Execution(Generic[Request]):
         abort: asyncio.Event,
     ) -> None:
         if isinstance(claim, Refused):
-            await self._settle_refused(delivery, message, claim.reason)
+            await self._settle_refused(delivery, message, claim)
             return
         crashpoint(CrashPoint.WORKER_AFTER_CLAIM)
         await self._work(delivery, claim.job, abort)
@@ -125,13 +130,16 @@ class Execution(Generic[Request]):
         )
 
     async def _settle_refused(
-        self, delivery: Delivery, message: JobMessage, reason: Refusal
+        self, delivery: Delivery, message: JobMessage, refused: Refused
     ) -> None:
-        self._metrics.refused.labels(message.kind, reason).inc()
-        self._logger.info(LogEvent.CLAIM_REFUSED, job_id=message.job_id, reason=reason)
-        if reason is Refusal.UNKNOWN:
+        self._metrics.refused.labels(message.kind, refused.reason).inc()
+        self._logger.info(LogEvent.CLAIM_REFUSED, job_id=message.job_id, reason=refused.reason)
+        if refused.reason is Refusal.UNKNOWN:
             detail = "no such job in the store: never stored, or removed after its retention"
             await delivery.dead_letter(DeadReason.UNKNOWN_JOB, detail)
+        elif delivery.redelivered:
+            # Perhaps by a worker that ended the job and did not live to send its letter.
+            await _settle_ended(delivery, refused.error, dead_lettered=refused.dead_lettered)
         else:
             await delivery.ack()
 
@@ -140,7 +148,7 @@ class Execution(Generic[Request]):
         try:
             closing = await self._closing(job, abort)
         except LeaseGone:
-            self._lose(job)
+            self._lose(job, at="renewal")
             await delivery.ack()
             return
         await self._conclude(delivery, job, closing, began)
@@ -166,7 +174,7 @@ class Execution(Generic[Request]):
         if written:
             self._record(job, attempt, verdict.usage)
         else:
-            self._lose(job)
+            self._lose(job, at="finish")
         crashpoint(CrashPoint.WORKER_BEFORE_ACK)
         if written:
             await _settle(delivery, verdict)
@@ -175,7 +183,12 @@ class Execution(Generic[Request]):
             await delivery.ack()
 
     async def _store_ending(self, job: Job, verdict: Verdict, attempt: Attempt) -> bool:
-        """Write it under the lease's token, however long the store is away."""
+        """Write it while the lease is held, however long the store is away."""
+        write = partial(self._write_ending, job, verdict, attempt)
+        return await self._call.storing(job, _lease_of(job), write)
+
+    async def _write_ending(self, job: Job, verdict: Verdict, attempt: Attempt) -> bool:
+        """Write it under the lease's token; safe to repeat."""
         ending = Ending(
             event=verdict.event,
             attempt=attempt,
@@ -200,9 +213,9 @@ class Execution(Generic[Request]):
             )
         return await self._patiently(self._store.finish, job.id, token, ending) is not None
 
-    def _lose(self, job: Job) -> None:
+    def _lose(self, job: Job, *, at: Literal["renewal", "finish"]) -> None:
         self._metrics.leases_lost.labels(job.kind).inc()
-        self._logger.warning(LogEvent.LEASE_LOST, job_id=job.id, attempt=job.attempts)
+        self._logger.warning(LogEvent.LEASE_LOST, job_id=job.id, attempt=job.attempts, at=at)
 
     def _record(self, job: Job, attempt: Attempt, usage: Usage | None) -> None:
         code = attempt.error.code if attempt.error else ""
@@ -232,10 +245,16 @@ class Execution(Generic[Request]):
 async def _settle(delivery: Delivery, verdict: Verdict) -> None:
     if verdict.event is Event.HANDED_BACK:
         await delivery.give_back()
-    elif verdict.dead_lettered and verdict.error is not None:
-        await delivery.dead_letter(DeadReason.ATTEMPTS_EXHAUSTED, verdict.error.detail)
-    elif verdict.error is not None and verdict.error.code is ErrorCode.INVALID_INPUT:
-        await delivery.dead_letter(DeadReason.INVALID_INPUT, verdict.error.detail)
+    else:
+        await _settle_ended(delivery, verdict.error, dead_lettered=verdict.dead_lettered)
+
+
+async def _settle_ended(delivery: Delivery, error: JobError | None, *, dead_lettered: bool) -> None:
+    """Settle the message of an attempt or a job that ended so."""
+    if error is not None and dead_lettered:
+        await delivery.dead_letter(DeadReason.ATTEMPTS_EXHAUSTED, error.detail)
+    elif error is not None and error.code is ErrorCode.INVALID_INPUT:
+        await delivery.dead_letter(DeadReason.INVALID_INPUT, error.detail)
     else:
         await delivery.ack()
 

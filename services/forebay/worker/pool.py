@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from forebay.broker import Delivery
+from forebay.broker.connection import canceled
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
@@ -79,7 +80,11 @@ class Pool:
         """A defect in one execution must not take its neighbours along; its lease runs out."""
         try:
             await self._execute(delivery, self._abort)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as defect:
+            # Some libraries end so what waits on a connection that died, although nobody canceled
+            # it. A delivery that is not settled would keep its slot of the prefetch for ever.
+            if isinstance(defect, asyncio.CancelledError) and canceled():
+                raise
             self._logger.exception(LogEvent.HANDLER_CRASHED)
             await delivery.give_back()
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from forebay.errors import IllegalTransition
+from forebay.errors import IllegalTransition, OtherGeneration
 from forebay.jobs import Job, JobKind, JobState
 from forebay.store import JobQuery
 from forebay.tasks import end
@@ -67,6 +67,14 @@ class ListQuery(QueryModel):
     """Jobs on a page."""
     cursor: Annotated[str, Field(max_length=200)] | None = None
     """`next_cursor` of the page before."""
+
+
+class RetryQuery(QueryModel):
+    """The query of `POST /v1/jobs/{id}/retry`."""
+
+    generation: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Only if the job is still in this generation: the `generation` it was last seen with. A repeat
+    after a lost answer is then safe, and what somebody else ran again meanwhile is left alone."""
 
 
 @router.get(
@@ -180,7 +188,7 @@ async def list_jobs(request: Request) -> Response:
     "/v1/jobs/{job_id}/retry",
     summary="Run a job again",
     status_code=202,
-    openapi_extra={"parameters": JOB_ID},
+    openapi_extra={"parameters": [*JOB_ID, *parameters(RetryQuery)]},
     responses={
         202: {
             "description": "Queued again: the same job in its next generation.",
@@ -196,9 +204,14 @@ async def list_jobs(request: Request) -> Response:
 async def retry_job(request: Request) -> Response:
     """A terminal job runs again, with all its attempts and without its former time limits."""
     services = services_of(request)
-    read_query(request, Nothing)
+    seen = read_query(request, RetryQuery).generation
     try:
-        job = await services.desk.retry(tenant_of(request), _job_id(request))
+        job = await services.desk.retry(tenant_of(request), _job_id(request), seen)
+    except OtherGeneration:
+        raise RequestRefused(
+            ProblemCode.OTHER_GENERATION,
+            f"The job is not in generation {seen}; look at it before it is run again.",
+        ) from None
     except IllegalTransition:
         raise RequestRefused(
             ProblemCode.NOT_TERMINAL, "The job is not done; wait for its end, then retry it."

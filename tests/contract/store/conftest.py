@@ -31,6 +31,13 @@ class Backend:
             await self.database[name].delete_many({})
         return self.store
 
+    async def lose_a_piece(self, store: JobStore) -> None:
+        """Of a large result; memory keeps each in one."""
+        if isinstance(store, MemoryJobStore):
+            store._large.popitem()
+        else:
+            await self.database[RESULTS].delete_one({})
+
 
 @pytest.fixture(scope="session", params=["memory", "pymongo", "motor"])
 async def backend(request: pytest.FixtureRequest, mongodb_url: str) -> AsyncIterator[Backend]:

@@ -6,7 +6,8 @@ import pytest
 
 from forebay.jobs import Event, Idempotency, JobKind, JobState
 from forebay.store import Inserted, JobQuery, JobStore, KeyTaken
-from forebay.store.results import INLINE_BYTES
+from forebay.store.results import CHUNK_BYTES, INLINE_BYTES
+from tests.contract.store.conftest import Backend
 from tests.contract.store.jobs import (
     HOUR,
     a_job,
@@ -175,6 +176,20 @@ async def test_a_look_up_says_that_there_is_a_result_and_leaves_the_texts_out(
     assert with_result == ended.evolve(input="", result=inline)
     assert (with_result.result_ref is None) == (inline is not None)
     assert without == bare.evolve(input="")
+
+
+async def test_a_look_up_does_not_show_a_large_result_of_which_a_piece_is_lost(
+    store: JobStore, backend: Backend
+) -> None:
+    job = await started(store)
+    result = f'"{"x" * CHUNK_BYTES}"'
+    await store.finish(job.id, token_of(job), an_ending(job, Event.SUCCEEDED, result=result))
+    (whole,) = await store.look_up([job.id])
+    assert whole.result_ref is not None
+    assert whole.result_ref.chunks == 2
+    await backend.lose_a_piece(store)
+    assert [*await store.look_up([job.id])] == [whole.evolve(result_ref=None)]
+    assert await store.result(await stored(store, job)) is None
 
 
 async def test_preparing_and_pinging_can_be_repeated(store: JobStore) -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from forebay.errors import ErrorCode, JobError
 from forebay.jobs import Job, JobState, OnUnknown
 from forebay.store import Claimed, JobRef, JobStore, Refusal, Refused, Renewal
 from tests.contract.store.jobs import (
     HOUR,
+    PASSING,
     a_canceling_job,
     a_job,
     a_waiting_job,
@@ -83,6 +85,32 @@ async def test_a_terminal_job_is_finished(store: JobStore, state: JobState) -> N
     job = a_job(state=state, finished_at=now())
     await inserted(store, job)
     assert await refused(store, job) is Refusal.FINISHED
+
+
+async def test_the_refusal_of_a_job_that_is_over_says_how_it_ended(store: JobStore) -> None:
+    spent = JobError(ErrorCode.ATTEMPTS_EXHAUSTED, "3 of 3 attempts were made")
+    dead = a_job(state=JobState.FAILED, dead_lettered=True, error=spent, finished_at=now())
+    failed = a_job(state=JobState.FAILED, error=PASSING, finished_at=now())
+    done = a_job(state=JobState.SUCCEEDED, result="1", finished_at=now())
+    await inserted(store, dead, failed, done)
+
+    async def said(job: Job) -> tuple[Refusal, bool, JobError | None]:
+        claim = await store.claim(JobRef.of(job), "worker-2", 3600)
+        assert isinstance(claim, Refused), claim
+        return claim.reason, claim.dead_lettered, claim.error
+
+    assert await said(dead) == (Refusal.FINISHED, True, spent)
+    assert await said(failed) == (Refusal.FINISHED, False, PASSING)
+    assert await said(done) == (Refusal.FINISHED, False, None)
+    assert await said(dead.evolve(generation=2)) == (Refusal.STALE, False, None)
+
+
+async def test_a_job_that_is_not_over_has_not_ended_in_any_way(store: JobStore) -> None:
+    job = a_canceling_job(error=PASSING)
+    await inserted(store, job)
+    claim = await store.claim(JobRef.of(job), "worker-2", 3600)
+    assert isinstance(claim, Refused)
+    assert (claim.reason, claim.error) == (Refusal.FINISHED, None)
 
 
 async def test_a_canceling_job_is_as_good_as_finished(store: JobStore) -> None:

@@ -290,7 +290,7 @@ async def test_a_letter_cut_by_a_chunks_edge_comes_back_whole(store: JobStore) -
 async def test_a_result_of_forty_megabytes_comes_back(store: JobStore) -> None:
     text = "0123456789" * 4_000_000
     ended = await finished_with(store, text)
-    assert ended.result_ref.chunks == 10
+    assert ended.result_ref.chunks == 39
     assert await store.result(ended) == text
 
 

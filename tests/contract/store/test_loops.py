@@ -68,8 +68,16 @@ async def test_confirmed_are_the_queued_jobs_of_a_route_with_a_message(store: Jo
     await inserted(store, waiting, unpublished, taken, other)
     await store.mark_published([JobRef.of(job) for job in (waiting, taken, other)])
     await claimed(store, taken)
-    assert await store.confirmed((JobKind.SEARCH, Lane.DEFAULT)) == 1
-    assert await store.confirmed((JobKind.LLM, Lane.DEFAULT)) == 0
+    assert await store.confirmed((JobKind.SEARCH, Lane.DEFAULT), 100) == 1
+    assert await store.confirmed((JobKind.LLM, Lane.DEFAULT), 100) == 0
+
+
+async def test_the_confirmed_are_counted_up_to_a_limit(store: JobStore) -> None:
+    jobs = [a_job() for _ in range(5)]
+    await inserted(store, *jobs, a_job(queued_at=now() - HOUR))
+    await store.mark_published([JobRef.of(job) for job in jobs])
+    route = (JobKind.SEARCH, Lane.DEFAULT)
+    assert [await store.confirmed(route, limit) for limit in (1, 4, 5, 6)] == [1, 4, 5, 5]
 
 
 async def test_the_unclaimed_are_oldest_first_and_page_by_page(store: JobStore) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from forebay.errors import IllegalTransition
+from forebay.errors import IllegalTransition, OtherGeneration
 from forebay.jobs import Event, Idempotency, JobState, Usage
 from forebay.store import JobQuery, JobRef, JobStore, Refusal, Refused
 from forebay.store.results import INLINE_BYTES
@@ -123,6 +123,48 @@ async def test_of_many_retries_at_once_one_counts(store: JobStore) -> None:
     )
     assert sum(isinstance(answer, IllegalTransition) for answer in answers) == 19
     assert (await stored(store, job)).generation == 2
+
+
+async def test_a_retry_of_the_generation_that_was_seen_counts_once(store: JobStore) -> None:
+    job = a_job(state=JobState.FAILED)
+    await inserted(store, job)
+    again = await store.retry("default", job.id, 1)
+    assert again is not None
+    assert again.generation == 2
+    # A repeat whose first answer was lost, and the other who saw the same: whatever became of it.
+    with pytest.raises(OtherGeneration):
+        await store.retry("default", job.id, 1)
+    running = await claimed(store, again)
+    with pytest.raises(OtherGeneration):
+        await store.retry("default", job.id, 1)
+    await store.finish(job.id, token_of(running), an_ending(running, Event.SUCCEEDED))
+    ended = await stored(store, job)
+    with pytest.raises(OtherGeneration):
+        await store.retry("default", job.id, 1)
+    assert await stored(store, job) == ended
+    assert (ended.state, ended.generation) == (JobState.SUCCEEDED, 2)
+
+
+async def test_a_generation_that_is_not_there_yet_is_another_one(store: JobStore) -> None:
+    job = a_job(state=JobState.FAILED)
+    await inserted(store, job)
+    with pytest.raises(OtherGeneration):
+        await store.retry("default", job.id, 2)
+    assert await stored(store, job) == job
+
+
+async def test_the_right_generation_makes_no_open_job_and_no_job_of_others_retryable(
+    store: JobStore,
+) -> None:
+    job = await started(store)
+    with pytest.raises(IllegalTransition) as refused:
+        await store.retry("default", job.id, 1)
+    assert not isinstance(refused.value, OtherGeneration)
+    theirs = a_job(tenant="theirs", state=JobState.FAILED)
+    await inserted(store, theirs)
+    assert await store.retry("default", theirs.id, 1) is None
+    assert await store.retry("default", theirs.id, 7) is None
+    assert await stored(store, job) == job
 
 
 async def test_a_list_is_filtered_by_whether_the_attempts_ran_out(store: JobStore) -> None:

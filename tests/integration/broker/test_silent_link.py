@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from forebay.broker.consumer import RabbitConsumer
 from forebay.broker.publisher import RabbitPublisher
-from forebay.jobs import JobKind
+from forebay.jobs import JobKind, Lane
 from forebay.local.ports import HOST, Ports
 from forebay.settings import BrokerSettings
 from tests.broker_world import FAST, FAST_SENDER, RabbitWorld, consuming, eventually, message
@@ -63,6 +63,35 @@ async def test_a_consumer_on_a_silent_link_is_replaced_before_the_heartbeat_fail
         # The broker has not noticed and gives the old consumer its share.
         await publisher.publish([message(n) for n in range(4)])
         await (await received.next()).ack()
+
+
+async def test_a_link_slower_than_our_patience_leaves_one_consumer_of_each_lane(
+    world: RabbitWorld, link: FaultProxy
+):
+    consumer = RabbitConsumer(
+        over(link, world), JobKind.SEARCH, 4, "search_worker", world.metrics, world.log.logger
+    )
+    consumer.timing = FAST
+    publisher = await world.publisher()
+
+    async def consumers(count: int) -> bool:
+        listed = await world.control("list_consumers", "-q", "--vhost", world.vhost, "queue_name")
+        queues = [line for line in listed.split() if line.startswith("forebay.")]
+        return len(queues) == len(set(queues)) == count
+
+    async with consuming(consumer) as received:
+        await publisher.publish([message(n) for n in range(8)])
+        await received.take(4)
+        connections = link.counts["connections"]
+        await link.inject(Fault.HELD)
+        # Every lane's look was given up: each was told so by its own keeper.
+        await eventually(lambda: str(world.log).count("consumer ended") == len(Lane))
+        await link.clear()
+        await eventually(lambda: consumer.lacking is None)
+        await eventually(lambda: consumers(len(Lane)))
+        assert link.counts["connections"] == connections, "the link was waited for, not left"
+        await consumer.stop()
+        assert await consumers(0)
 
 
 async def test_a_publisher_on_a_silent_link_is_replaced_before_the_heartbeat_fails(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from forebay.errors import JobError, attempts_exhausted
 from forebay.jobs import Event, Job, JobKind, JobState
@@ -59,6 +61,31 @@ class Scene:
     async def state(self, job: Job) -> tuple[JobState, int]:
         now = await stored(self.store, job)
         return now.state, now.generation
+
+
+@asynccontextmanager
+async def before_each_replay(
+    scene: Scene, act: Callable[[], Awaitable[None]]
+) -> AsyncIterator[str]:
+    """The address of the ingress for a caller who is always a little late with a replay."""
+
+    async def forward(request: web.Request) -> web.Response:
+        if request.method == "POST":
+            await act()
+        url = f"{scene.ingress.url}{request.path_qs}"
+        async with aiohttp.request(request.method, url) as answer:
+            body = await answer.read()
+            return web.Response(status=answer.status, body=body, content_type=answer.content_type)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", forward)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +184,34 @@ async def test_a_page_that_shrinks_meanwhile_leaves_none_out(
     replayed = await scene.dead("replay", "--all")
     assert replayed.code == 0, replayed
     assert replayed.out.splitlines()[-1] == "251 queued"
+
+
+@pytest.mark.parametrize("by", ["id", "all"])
+@pytest.mark.parametrize("end", [None, Event.SUCCEEDED, Event.FAILED])
+async def test_what_another_operator_ran_again_meanwhile_is_left_alone(
+    scene: Scene, by: str, end: Event | None
+) -> None:
+    job = await scene.a_dead_job()
+
+    async def another_operator() -> None:
+        again = await scene.store.retry(job.tenant, job.id)
+        assert again is not None
+        if end is not None:
+            running = await claimed(scene.store, again)
+            error = None if end is Event.SUCCEEDED else PASSING
+            ending = an_ending(running, end, error=error, dead_lettered=error is not None)
+            await scene.store.finish(job.id, token_of(running), ending)
+
+    async with before_each_replay(scene, another_operator) as url:
+        words = [job.id] if by == "id" else ["--all"]
+        replayed = await forebay("dead", "replay", *words, URL=url)
+    assert replayed.code == 1, replayed
+    assert replayed.out.splitlines() == [
+        f"{job.id}  already run again: somebody else did so meanwhile",
+        "1 already run again",
+    ]
+    state = end.value if end is not None else "queued"
+    assert await scene.state(job) == (JobState(state), 2)
 
 
 @pytest.mark.parametrize("by", ["id", "all"])

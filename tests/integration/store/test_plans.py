@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ async def busy(store: MongoJobStore, raw: Any) -> Any:
 
 
 ROUTE = (JobKind.SEARCH, Lane.DEFAULT)
+MILLISECOND = timedelta(milliseconds=1)
 KEY = {"tenant": "default", "idempotency.key": {"$eq": "key", "$type": "string"}}
 
 
@@ -90,6 +92,39 @@ async def test_what_was_queued_lately_is_not_read_for_what_was_lost_before(
     explained = await busy.command("explain", find, verbosity="executionStats")
     stats = explained["executionStats"]
     assert (stats["nReturned"], stats["totalDocsExamined"]) == (5, 5)
+
+
+async def test_what_is_confirmed_is_counted_without_reading_it(
+    busy: Any, store: MongoJobStore
+) -> None:
+    await inserted(store, *(a_job(published_at=now()) for _ in range(100)))
+    first = updates.first_unpublished(ROUTE, 10)
+    assert await examined(busy, first, "unpublished") == 10
+    for before in (None, now() + HOUR):
+        assert await examined(busy, updates.queued_jobs(ROUTE, before, 1000), "backlog") == 0
+
+
+async def examined(raw: Any, pipeline: list[dict[str, Any]], index: str) -> int:
+    """How many documents it takes."""
+    command = {"aggregate": JOBS, "pipeline": pipeline, "cursor": {}, "hint": index}
+    explained = await raw.command("explain", command, verbosity="executionStats")
+    stats = explained.get("executionStats") or explained["stages"][0]["$cursor"]["executionStats"]
+    assert stats["totalKeysExamined"] > 0
+    return int(stats["totalDocsExamined"])
+
+
+async def test_with_many_unpublished_jobs_those_queued_before_them_are_counted(
+    busy: Any, store: MongoJobStore
+) -> None:
+    await busy[JOBS].delete_many({})
+    told = {"queued_at": now() - 2 * HOUR, "published_at": now()}
+    await inserted(store, *(a_job(**told) for _ in range(3)), a_job(published_at=now()))
+    assert await store.confirmed(ROUTE, 100) == 4
+    at = now() - HOUR
+    waiting = [a_job(kind=JobKind.LLM, queued_at=at + n * MILLISECOND) for n in range(10_001)]
+    await inserted(store, a_job(queued_at=at - HOUR), *waiting)
+    assert await store.confirmed(ROUTE, 100) == 3
+    await busy[JOBS].delete_many({})
 
 
 async def test_the_backlog_reads_no_document(busy: Any) -> None:

@@ -32,9 +32,11 @@ async def empty(raw: Any) -> None:
         await raw[name].delete_many({})
 
 
-async def leave_chunks(raw: Any, job_id: str, token: str, count: int = 1) -> None:
+async def leave_chunks(
+    raw: Any, job_id: str, token: str, count: int = 1, data: bytes = b"x"
+) -> None:
     """What a worker has written that did not come to its end, or not yet."""
-    chunk = {"job": job_id, "data": b"x", "expires_at": now() + HOUR}
+    chunk = {"job": job_id, "data": data, "expires_at": now() + HOUR}
     await raw[RESULTS].insert_many(
         [{"_id": f"{job_id}/{token}/{n}", **chunk} for n in range(count)]
     )
@@ -111,7 +113,12 @@ async def prune_while(store: MongoJobStore, action: Action) -> Pruned:
     """One step of the pruner, with something happening between its two reads."""
     large, reads = store._large, []
     kept = large._chunks, large._jobs
-    large._chunks, large._jobs = (Between(one, reads, action) for one in kept)
+
+    async def unwatched() -> None:
+        large._chunks, large._jobs = kept
+        await action()
+
+    large._chunks, large._jobs = (Between(one, reads, unwatched) for one in kept)
     try:
         return await store.prune(None, 10)
     finally:
@@ -124,7 +131,7 @@ async def test_an_attempt_that_ends_between_the_two_reads_keeps_its_result(
 ) -> None:
     job = await started(store)
     result = "r" * 300_000
-    await leave_chunks(raw, job.id, token_of(job))
+    await leave_chunks(raw, job.id, token_of(job), data=result.encode())
 
     async def ends() -> None:
         await store.finish(job.id, token_of(job), an_ending(job, Event.SUCCEEDED, result=result))

@@ -12,7 +12,9 @@ import structlog
 from forebay.broker import JobMessage, NotPublished
 from forebay.jobs import Job, JobKind, JobState, Lane
 from forebay.store.memory import MemoryJobStore
-from ingress.publishing import OURS_S, PublishPump
+from forebay.testing.polling import until
+from ingress.publishing import OURS_S, SILENT_S, PublishPump
+from reconciler.settings import ReconcilerSettings
 
 
 class SlowPublisher:
@@ -30,12 +32,12 @@ class SlowPublisher:
         return [None] * len(messages)
 
 
-def a_job(job_id: str) -> Job:
+def a_job(job_id: str, kind: JobKind = JobKind.SEARCH) -> Job:
     now = datetime.now(UTC)
     return Job(
         id=job_id,
         tenant="t",
-        kind=JobKind.SEARCH,
+        kind=kind,
         lane=Lane.DEFAULT,
         state=JobState.QUEUED,
         input="{}",
@@ -69,3 +71,85 @@ async def test_what_waits_behind_others_is_published_when_its_turn_comes_soon():
 
 async def test_what_waited_too_long_is_left_to_the_relay_and_not_published_by_both():
     assert await left_to_the_relay(OURS_S + 0.1) == (["job_1"], ["job_2"])
+
+
+def test_the_relay_leaves_the_pump_the_time_to_confirm_and_mark_what_it_began_with():
+    # At 2 s and 5 s; closer together, and a starved machine published half of a burst twice.
+    assert ReconcilerSettings().publish_after_s - OURS_S >= 3
+
+
+class SilentForSearches:
+    """Does not answer for searches until it is told to say that it heard nothing."""
+
+    def __init__(self) -> None:
+        self.give_up = asyncio.Event()
+        self.silent = True
+        self.busy = asyncio.Event()
+        self.published: list[str] = []
+
+    async def publish(self, messages: Sequence[JobMessage]) -> Sequence[NotPublished | None]:
+        searches = any(message.kind is JobKind.SEARCH for message in messages)
+        if searches and self.silent:
+            self.busy.set()
+            await self.give_up.wait()
+            return [NotPublished.TIMEOUT] * len(messages)
+        self.published += [message.job_id for message in messages]
+        return [None] * len(messages)
+
+
+class Silence:
+    """A pump on a broker that is silent about searches."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.publisher = SilentForSearches()
+        self.store = MemoryJobStore(lambda: datetime.now(UTC))
+        logger: Any = structlog.wrap_logger(structlog.ReturnLogger(), processors=[])
+        self.pump = PublishPump(
+            self.publisher, self.store, logger, max_pending=10, grace_s=5, clock=lambda: self.now
+        )
+
+    async def offer(self, job_id: str, kind: JobKind = JobKind.SEARCH) -> None:
+        job = a_job(job_id, kind)
+        await self.store.insert([job])
+        self.pump.offer(job)
+
+    async def settled(self, *, but: int) -> None:
+        async def only_these() -> bool:
+            return self.pump.pending == but
+
+        await until(only_these, within_s=5)
+
+    async def left(self) -> list[str]:
+        return [ref.id for ref in await self.store.unpublished(0, 10)]
+
+
+async def test_a_queue_that_does_not_confirm_holds_up_no_other():
+    silence = Silence()
+    async with silence.pump:
+        await silence.offer("job_search")
+        await silence.publisher.busy.wait()
+        await silence.offer("job_llm", JobKind.LLM)
+        await silence.settled(but=1)
+        assert silence.publisher.published == ["job_llm"]
+        assert await silence.left() == ["job_search"]
+        silence.publisher.give_up.set()
+
+
+async def test_the_jobs_of_a_queue_that_did_not_confirm_are_the_relays_for_a_while():
+    silence = Silence()
+    async with silence.pump:
+        await silence.offer("job_1")
+        await silence.publisher.busy.wait()
+        await silence.offer("job_2")
+        silence.publisher.give_up.set()
+        await silence.settled(but=0)
+        silence.publisher.silent = False
+        silence.now += SILENT_S - 0.1
+        await silence.offer("job_3")
+        await silence.offer("job_llm", JobKind.LLM)
+        assert silence.pump.pending == 1
+        silence.now += 0.2
+        await silence.offer("job_4")
+    assert sorted(silence.publisher.published) == ["job_4", "job_llm"]
+    assert await silence.left() == ["job_1", "job_2", "job_3"]

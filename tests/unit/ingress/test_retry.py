@@ -38,8 +38,8 @@ def published(world: World) -> list[tuple[str, int]]:
     return found
 
 
-async def retry(world: World, job_id: str) -> Any:
-    return await world.client.post(f"/v1/jobs/{job_id}/retry")
+async def retry(world: World, job_id: str, query: str = "") -> Any:
+    return await world.client.post(f"/v1/jobs/{job_id}/retry{query}")
 
 
 async def test_a_terminal_job_is_queued_again_and_published_at_once(world: World) -> None:
@@ -112,7 +112,41 @@ async def test_a_store_that_does_not_answer_is_503_and_promises_nothing(world: W
     assert "is not known" in answer.json()["detail"]
 
 
-async def test_a_query_is_refused_and_another_method_is_told_the_right_one(world: World) -> None:
+async def test_a_retry_of_the_generation_that_was_seen_is_done_once(world: World) -> None:
+    job = await a_dead_job(world)
+    first = await retry(world, job["id"], "?generation=1")
+    assert (first.status_code, first.json()["generation"]) == (202, 2)
+    await world.finish(job["id"], Event.SUCCEEDED, result="[1]")
+    second = await retry(world, job["id"], "?generation=1")
+    problem = Problem.model_validate_json(second.content)
+    told = (second.status_code, problem.code, problem.retryable)
+    assert told == (409, "other_generation", False)
+    assert problem.detail == "The job is not in generation 1; look at it before it is run again."
+    shown = (await world.client.get(f"/v1/jobs/{job['id']}")).json()
+    assert (shown["state"], shown["result"], shown["generation"]) == ("succeeded", [1], 2)
+    assert (await retry(world, job["id"], "?generation=2")).status_code == 202
+
+
+async def test_a_generation_that_was_passed_says_so_before_anything_else(world: World) -> None:
+    job = await a_dead_job(world)
+    await retry(world, job["id"])
+    assert (await retry(world, job["id"], "?generation=2")).json()["code"] == "not_terminal"
+    assert (await retry(world, job["id"], "?generation=1")).json()["code"] == "other_generation"
+    assert (await retry(world, UNKNOWN, "?generation=1")).json()["code"] == "not_found"
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "1.5", "x", "", str(2**31), "9" * 400])
+async def test_a_generation_that_makes_no_sense_is_422(world: World, said: str) -> None:
+    job = await a_dead_job(world)
+    answer = await retry(world, job["id"], f"?generation={said}")
+    named = [error["parameter"] for error in answer.json()["errors"]]
+    assert (answer.status_code, named) == (422, ["generation"])
+    assert (await world.stored(job["id"])).generation == 1
+
+
+async def test_another_query_is_refused_and_another_method_is_told_the_right_one(
+    world: World,
+) -> None:
     job = await a_dead_job(world)
     answer = await world.client.post(f"/v1/jobs/{job['id']}/retry?delay=3")
     assert (answer.status_code, answer.json()["errors"][0]["parameter"]) == (422, "delay")

@@ -34,10 +34,12 @@ run("walker", main)
 """
 
 
-def walk(log: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def walk(log: Path | str | None, **env: str) -> subprocess.CompletedProcess[str]:
     """Pass two places five times; it says each step, and how often it was told to end."""
     told = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}
-    told |= {"PYTHONPATH": str(SERVICES), "FOREBAY_CRASHPOINT_LOG": str(log), **env}
+    told |= {"PYTHONPATH": str(SERVICES), **env}
+    if log is not None:
+        told["FOREBAY_CRASHPOINT_LOG"] = str(log)
     return subprocess.run(
         [sys.executable, "-c", WALK], env=told, capture_output=True, text=True, check=False
     )
@@ -99,6 +101,15 @@ def test_a_place_that_is_not_there_ends_the_process_with_the_reason(
     assert steps(ended) == []
 
 
+@pytest.mark.parametrize("log", [None, "", "/", "."])
+def test_a_stray_variable_alone_arms_nothing_and_is_refused(log: str | None) -> None:
+    ended = walk(log, FOREBAY_CRASHPOINT="worker.after_receive")
+    assert ended.returncode == 2
+    assert "FOREBAY_CRASHPOINT: it makes the process kill itself" in ended.stderr
+    assert "FOREBAY_CRASHPOINT_LOG" in ended.stderr
+    assert steps(ended) == []
+
+
 def test_every_place_of_the_registry_is_in_the_code_once_and_no_other_is() -> None:
     placed = Counter(
         name
@@ -113,7 +124,7 @@ def test_every_place_of_the_registry_is_in_the_code_once_and_no_other_is() -> No
     ("point", "path", "before", "after"),
     [
         # What is done just before a place and just after it, in the order of the file.
-        ("INGRESS_BEFORE_INSERT", "forebay/store/group_commit.py", "if not batch", ".insert("),
+        ("INGRESS_BEFORE_INSERT", "forebay/store/group_commit.py", "def _commit(", ".insert("),
         ("INGRESS_AFTER_INSERT", "forebay/store/group_commit.py", ".insert([", "set_result("),
         ("INGRESS_AFTER_ANSWER", "ingress/routes/submit.py", "super().__call__", ""),
         ("INGRESS_BEFORE_PUBLISH", "ingress/publishing.py", "_new.take()", ".publish(["),

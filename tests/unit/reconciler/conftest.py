@@ -13,7 +13,7 @@ from forebay.store.memory import MemoryJobStore
 from forebay.telemetry.metrics import Metrics
 from forebay.testing.broker import FakeBroker
 from reconciler.outbox import Outbox
-from reconciler.refiller import Refiller
+from reconciler.refiller import Refiller, RefillRules
 from reconciler.relay import Relay
 from reconciler.rescuer import Rescuer
 
@@ -31,11 +31,10 @@ class World:
     def relay(self, batch: int = 10) -> Relay:
         return Relay(self.store, self.outbox(), publish_after_s=2, batch=batch, clock=self.clock)
 
-    def refiller(self) -> Refiller:
+    def refiller(self, batch: int = 10) -> Refiller:
         publisher = self.broker.publisher()
-        return Refiller(
-            self.store, publisher, self.outbox(), lost_after_s=40, batch=10, clock=self.clock
-        )
+        rules = RefillRules(lost_after_s=40, batch=batch)
+        return Refiller(self.store, publisher, self.outbox(), self.logger, rules, self.clock)
 
     async def fill(self, count: int, name: str = "job", **changes: Any) -> None:
         """Submit and publish."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+from forebay.broker import JobMessage, NotPublished
 from forebay.jobs import JobKind, Lane
+from forebay.testing.broker import FakePublisher
+from reconciler.outbox import Outbox
+from reconciler.refiller import Refiller, RefillRules
 
 from .conftest import World
 
@@ -86,6 +91,29 @@ async def test_what_was_published_after_the_queue_was_empty_is_not_published_aga
         world.advance(10)
         assert not await refiller.turn()
     assert world.waiting() == 25
+
+
+async def test_a_refill_that_takes_its_time_takes_nothing_that_came_after_the_queue_was_empty(
+    world: World,
+) -> None:
+    class Slow(FakePublisher):
+        async def publish(self, messages: Sequence[JobMessage]) -> Sequence[NotPublished | None]:
+            world.advance(5)
+            return await super().publish(messages)
+
+    slow = Slow(world.broker)
+    outbox = Outbox(world.store, slow, world.metrics, world.logger)
+    refiller = Refiller(world.store, slow, outbox, world.logger, RefillRules(40, 10), world.clock)
+    await world.fill(60, "lost")
+    world.advance(1)
+    world.broker.purge()
+    assert not await refiller.turn()
+    world.advance(3)
+    await world.fill(30, "after")
+    world.advance(36)
+    while await refiller.turn():
+        pass
+    assert world.waiting() == 60 + 30
 
 
 async def test_what_was_refilled_is_not_lost_again_for_the_same_reason(world: World) -> None:

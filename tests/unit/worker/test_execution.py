@@ -108,9 +108,14 @@ async def test_a_snooze_costs_no_attempt(rig: Rig) -> None:
     assert job.not_before == rig.clock.now + timedelta(seconds=30)
 
 
-async def test_a_handler_that_raises_is_our_fault_and_bounded_by_the_attempts(rig: Rig) -> None:
+@pytest.mark.parametrize("defect", [ZeroDivisionError, asyncio.CancelledError])
+async def test_a_handler_that_raises_is_our_fault_and_bounded_by_the_attempts(
+    rig: Rig, defect: type[BaseException]
+) -> None:
+    """Some libraries end so what waits on a connection that died, and nobody canceled it."""
+
     async def answer(_: Job) -> Outcome:
-        raise ZeroDivisionError
+        raise defect
 
     rig.handler.answer = answer
     async with rig.working():
@@ -120,6 +125,7 @@ async def test_a_handler_that_raises_is_our_fault_and_bounded_by_the_attempts(ri
     assert job.state is JobState.RETRYING
     assert job.error is not None
     assert job.error.code is ErrorCode.INTERNAL
+    assert rig.consumer.settled == {"ack": 1}
 
 
 async def test_a_second_message_of_a_running_job_makes_no_second_call(rig: Rig) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from forebay.jobs import Job, JobKind, JobState, Lane
 from forebay.outcomes import Outcome
+from tests.simulation.virtual_loop import VirtualLoop
 
 from .conftest import DONE, Rig, until
 
@@ -81,12 +84,15 @@ async def test_a_second_signal_ends_a_drain_at_once() -> None:
     assert (await rig.job()).state is JobState.QUEUED
 
 
-async def test_a_defect_in_one_execution_leaves_its_neighbours_alone(rig: Rig) -> None:
+@pytest.mark.parametrize("defect", [ZeroDivisionError, asyncio.CancelledError])
+async def test_a_defect_in_one_execution_leaves_its_neighbours_alone(
+    rig: Rig, defect: type[BaseException]
+) -> None:
     claim = rig.store.claim
 
     async def broken(*args: object, **more: object) -> object:
         if args[0].id == "bad":  # type: ignore[attr-defined]
-            raise ZeroDivisionError
+            raise defect
         return await claim(*args, **more)  # type: ignore[arg-type]
 
     rig.store.claim = broken  # type: ignore[assignment, method-assign]
@@ -97,3 +103,22 @@ async def test_a_defect_in_one_execution_leaves_its_neighbours_alone(rig: Rig) -
         await until(lambda: rig.consumer.settled["ack"] == 1)
     assert (await rig.job("good")).state is JobState.SUCCEEDED
     assert (await rig.job("bad")).attempts == 0
+
+
+def test_what_a_store_does_not_take_back_in_time_is_left_to_its_lease() -> None:
+    async def history() -> Rig:
+        rig = Rig(grace_s=0)
+        gated(rig)
+
+        async def away(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        rig.store.finish = away  # type: ignore[assignment, method-assign]
+        async with rig.working():
+            await rig.submit()
+            await rig.called()
+        return rig
+
+    rig = VirtualLoop().run(history())
+    assert not rig.consumer.settled
+    assert rig.broker.waiting(JobKind.SEARCH, Lane.DEFAULT) == 1
