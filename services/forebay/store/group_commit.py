@@ -10,7 +10,9 @@ that fails fails its own futures only. What waits is bounded, by count, bytes an
 
 Who cannot be answered in time any more is refused before anything is written. Otherwise a crowd
 that comes back after an outage, larger than what is written in a second, would have every job
-written and none of its callers answered, for as long as they come back.
+written and none of its callers answered, for as long as they come back. For the same reason how
+much goes into a write follows how long the last ones took, and while they take all the time there
+is, who comes is refused at once.
 """
 
 from __future__ import annotations
@@ -44,17 +46,33 @@ class PendingLimits:
     not that much time left when its batch would begin is refused."""
 
 
-class _WriteTime:
-    """What the next write may take: the longest of the last few, fading, in seconds."""
+class _Pace:
+    """What the next write may take, and how many jobs may go into it, by what the last ones took.
+
+    Args:
+        answer_within_s: how long a caller waits for its answer.
+        most: jobs in one write.
+    """
 
     MARGIN, FADING = 1.2, 0.8
+    TOO_LONG = 0.5
+    """Of the time for an answer: a write that takes longer leaves too little for who waits."""
+    LEAST = 32
+    """Jobs in one write: a store that is far away takes as long for fewer."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_within_s: float, most: int) -> None:
         self.expected_s = 0.0
+        self.jobs = most
+        self._answer_within_s = answer_within_s
+        self._most = most
 
-    def note(self, took_s: float) -> None:
-        """A write took so long, whatever came of it."""
+    def note(self, took_s: float, jobs: int) -> None:
+        """A write of so many took so long, whatever came of it."""
         self.expected_s = max(took_s * self.MARGIN, self.expected_s * self.FADING)
+        if took_s > self._answer_within_s * self.TOO_LONG:
+            self.jobs = min(max(jobs // 2, self.LEAST), self.jobs)
+        else:
+            self.jobs = min(max(self.jobs, 2 * jobs), self._most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +95,10 @@ class GroupCommit:
         limits: PendingLimits = PendingLimits(),
     ) -> None:
         self._store = store
-        self._max_jobs = max_jobs
         self._max_bytes = max_bytes
         self._limits = limits
-        self._write_time = _WriteTime()
+        self._pace = _Pace(limits.answer_within_s, max_jobs)
+        self._writing = False
         self._pending: deque[_Accept] = deque()
         self._pending_bytes = 0
         self._doorbell = asyncio.Event()
@@ -116,7 +134,7 @@ class GroupCommit:
         same job can be inserted again), `Unstorable`.
         """
         size = len(utf8(job.input)) + len(utf8(job.metadata))
-        if self._closing or self._is_full(size):
+        if self._closing or self._is_full(size) or self._is_hopeless():
             raise StoreOverloaded
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[InsertResult] = loop.create_future()
@@ -130,6 +148,14 @@ class GroupCommit:
     def _is_full(self, size: int) -> bool:
         too_many = len(self._pending) >= self._limits.jobs
         return too_many or self._pending_bytes + size > self._limits.bytes
+
+    def _is_hopeless(self) -> bool:
+        """Whether the write under way is likely to take all the time there is, as the last did.
+
+        Who is refused at once comes back as soon; a crowd that is let wait is refused in one
+        moment, and the last of it hears so long after its time.
+        """
+        return self._writing and self._pace.expected_s >= self._limits.answer_within_s
 
     async def _flush_forever(self) -> None:
         try:
@@ -151,11 +177,14 @@ class GroupCommit:
     async def _write(self, batch: Sequence[_Accept]) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
+        self._writing = True
         try:
             await self._commit(batch)
         except Exception as defect:  # noqa: BLE001  nobody else would notice that it ended
             _fail(batch, defect)
-        self._write_time.note(loop.time() - began)
+        finally:
+            self._writing = False
+        self._pace.note(loop.time() - began, len(batch))
 
     def _take(self) -> Sequence[_Accept]:
         """The next batch, oldest first; what would be answered too late is refused on the way."""
@@ -163,9 +192,9 @@ class GroupCommit:
         size = 0
         limit_s = self._limits.answer_within_s
         # Some time is always left, or nobody would ever see that the store is quick again.
-        may_wait_s = max(limit_s - self._write_time.expected_s, limit_s * _ALWAYS_LEFT)
+        may_wait_s = max(limit_s - self._pace.expected_s, limit_s * _ALWAYS_LEFT)
         too_old = asyncio.get_running_loop().time() - may_wait_s
-        while self._pending and len(batch) < self._max_jobs:
+        while self._pending and len(batch) < self._pace.jobs:
             accept = self._pending[0]
             if batch and size + accept.size > self._max_bytes:
                 break
