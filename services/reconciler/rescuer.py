@@ -52,13 +52,20 @@ class Rescuer:
         if rescued:
             crashpoint(CrashPoint.RESCUER_AFTER_RESCUE)
             self._logger.warning(LogEvent.RESCUED, **{str(s): n for s, n in by_state.items()})
+        try:
+            expired = await self._expire()
+        finally:
+            # Last, because the broker may take its time to answer, and nothing depends on it; but
+            # nobody else knows of these letters, so also when the store went away meanwhile.
+            await self._dead_letters.bury([_letter(one) for one in rescued if one.dead_lettered])
+        return self._batch in {len(rescued), expired}
+
+    async def _expire(self) -> int:
         expired = await self._store.expire(self._batch)
         if expired:
             crashpoint(CrashPoint.RESCUER_AFTER_EXPIRE)
             self._logger.info(LogEvent.EXPIRED, jobs=expired)
-        # Last, because the broker may take its time to answer, and nothing depends on it.
-        await self._dead_letters.bury([_letter(one) for one in rescued if one.dead_lettered])
-        return self._batch in {len(rescued), expired}
+        return expired
 
 
 def _letter(rescue: Rescue) -> DeadLetter:

@@ -105,7 +105,7 @@ def plain(said: Any) -> Any:
         case Claimed():
             return _plain_job(said.job)
         case Refused():
-            return said.reason
+            return (said.reason, said.dead_lettered, said.error)
         case IllegalTransition():
             return "illegal transition"
         case list() | tuple():

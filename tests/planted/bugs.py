@@ -20,8 +20,3 @@ from tests.planted.in_flow import FLOW_BUGS
 from tests.planted.in_store import STORE_BUGS
 
 BUGS: tuple[Bug, ...] = (*STORE_BUGS, *FLOW_BUGS, *BROKER_BUGS)
-
-
-def bug_named(name: str) -> Bug:
-    """The bug of that name; raises `KeyError`."""
-    return {bug.name: bug for bug in BUGS}[name]

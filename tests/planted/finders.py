@@ -42,8 +42,12 @@ DURABILITY = Finder(
     "durability of MongoDB",
     ("tests/integration/store", "-k", "(test_durability or test_prune) and not motor"),
 )
-SIMULATION = Finder("simulation", ("tests/simulation", "-k", "no_history", "--histories=300"))
+SIMULATION = Finder("simulation", ("tests/simulation", "-k", "no_history", "--histories=1000"))
+"""More than CI plays: some bugs show in one history of three hundred only."""
 MODEL = Finder("model", ("tests/model",))
+INGRESS_PROCESS = Finder(
+    "ingress as a process", ("tests/integration/ingress", "-k", "lame_duck or second_signal")
+)
 ALARMS = Finder(
     "alarms and cuts on RabbitMQ",
     ("tests/contract/broker", "-k", "rabbitmq and (alarm or cut)"),
@@ -66,8 +70,9 @@ FINDERS = (
     DURABILITY,
     ON_MONGODB,
     ON_RABBITMQ,
-    SIMULATION,
     MODEL,
+    INGRESS_PROCESS,
+    SIMULATION,
     ALARMS,
     FAULTS,
 )

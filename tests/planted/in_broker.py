@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.planted.bug import Bug, Edit
-from tests.planted.finders import ALARMS, BROKER, FAULTS, ON_RABBITMQ
+from tests.planted.finders import ALARMS, BROKER, FAKE_BROKER, FAULTS, ON_RABBITMQ
 
+FAKE, ENVELOPE = "forebay/testing/broker.py", "forebay/broker/envelope.py"
 CONNECTION, KEEPER, SENDER, SETTLING, SUBSCRIPTION, TOPOLOGY, WATCHDOG = (
     f"forebay/broker/{name}.py"
     for name in (
@@ -110,6 +111,18 @@ _CONSUMING_BUGS = (
             ),
         ),
         (ON_RABBITMQ,),
+    ),
+    Bug(
+        "a dead letter does not say why",
+        "I10",
+        (Edit(ENVELOPE, '        "x-forebay-reason": reason.value,\n', ""),),
+        (BROKER, FAKE_BROKER, ON_RABBITMQ),
+    ),
+    Bug(
+        "the fake broker takes dead letters and forgets them",
+        "I10",
+        (Edit(FAKE, "        self._dead[kind].append(letter)\n", ""),),
+        (FAKE_BROKER,),
     ),
     Bug(
         "a dead letter that was refused is gone",

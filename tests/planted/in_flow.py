@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from tests.planted.bug import Bug, Edit
-from tests.planted.finders import CORE, INGRESS, RECONCILER, WORKER
-
-EXECUTION, CALL, POOL, VERDICT = (
-    f"forebay/worker/{name}.py" for name in ("execution", "call", "pool", "verdict")
+from tests.planted.finders import (
+    CORE,
+    INGRESS,
+    INGRESS_PROCESS,
+    RECONCILER,
+    SIMULATION,
+    WORKER,
 )
+
+EXECUTION, CALL, POOL, VERDICT, ISOLATION = (
+    f"forebay/worker/{name}.py" for name in ("execution", "call", "pool", "verdict", "isolation")
+)
+PROCESS = "forebay/process.py"
 RETRY = "forebay/retry.py"
-RELAY, REFILLER, RESCUER, OUTBOX, LOOP, APP = (
-    f"reconciler/{name}.py" for name in ("relay", "refiller", "rescuer", "outbox", "loop", "app")
+RELAY, REFILLER, RESCUER, PRUNER, OUTBOX, LOOP, APP = (
+    f"reconciler/{name}.py"
+    for name in ("relay", "refiller", "rescuer", "pruner", "outbox", "loop", "app")
 )
 SUBMISSION, PUBLISHING = "ingress/submission.py", "ingress/publishing.py"
+INGRESS_APP, SERVER = "ingress/app.py", "ingress/server.py"
 
 _WRITE = "        written = await self._store_ending(job, verdict, attempt)\n"
 
@@ -21,7 +31,7 @@ _WORKER_BUGS = (
         "a message is settled before the outcome is written",
         "I1",
         (Edit(EXECUTION, _WRITE, f"        await _settle(delivery, verdict)\n{_WRITE}"),),
-        (WORKER,),
+        (WORKER, SIMULATION),
     ),
     Bug(
         "a message is given back before its job is",
@@ -59,7 +69,7 @@ _WORKER_BUGS = (
                 "        await self._work(delivery, claim.job, abort)\n",
             ),
         ),
-        (WORKER,),
+        (WORKER, SIMULATION),
     ),
     Bug(
         "an outcome is written once or never",
@@ -72,7 +82,7 @@ _WORKER_BUGS = (
                 "self._store.finish(job.id, token, ending) is not None\n        except Unstorable",
             ),
         ),
-        (WORKER,),
+        (WORKER, SIMULATION),
     ),
     Bug(
         "a claim that is asked again comes under another token",
@@ -108,7 +118,7 @@ _WORKER_BUGS = (
                 "return Verdict(event=Event.HANDED_BACK, uncount=True)\n",
             ),
         ),
-        (WORKER,),
+        (WORKER, SIMULATION),
     ),
     Bug(
         "a stop repeats a call that must not be repeated",
@@ -166,6 +176,66 @@ _WORKER_BUGS = (
     ),
 )
 
+_SUSPECT_BUGS = (
+    Bug(
+        "a worker runs suspects beside each other",
+        "I4",
+        (Edit(ISOLATION, "mine = not self._taken", "mine = True"),),
+        (WORKER, SIMULATION),
+    ),
+    Bug(
+        "a worker does not ask whether a job is a suspect",
+        "I4",
+        (
+            Edit(
+                EXECUTION,
+                "self._claim(message, suspects=False)",
+                "self._claim(message, suspects=True)",
+            ),
+        ),
+        (WORKER, SIMULATION),
+    ),
+)
+
+_STOP_BUGS = (
+    Bug(
+        "a second signal is nothing new",
+        "I7",
+        (Edit(PROCESS, "            self.end_now.set()\n", "            self.drain.set()\n"),),
+        (INGRESS,),
+    ),
+    Bug(
+        "a drain does not hear a second signal",
+        "I7",
+        (
+            Edit(
+                POOL,
+                "await asyncio.wait({hurry, done}, timeout",
+                "await asyncio.wait({done}, timeout",
+            ),
+        ),
+        (WORKER,),
+    ),
+    Bug(
+        "an ingress that was told to stop is gone at once",
+        "I7",
+        (Edit(SERVER, "asyncio.timeout(self._lame_duck_s)", "asyncio.timeout(0)"),),
+        (INGRESS, INGRESS_PROCESS),
+    ),
+    Bug(
+        "an ingress that was told to stop does not let its connections go",
+        "I7",
+        (Edit(SERVER, "        self._ask_to_let_go()\n", ""),),
+        (INGRESS,),
+    ),
+    Bug(
+        "an ingress that was told to stop says that it is ready",
+        "I7",
+        (Edit(INGRESS_APP, "    services.readiness.leave()\n", ""),),
+        (INGRESS_PROCESS,),
+    ),
+)
+
 _RECONCILER_BUGS = (
     Bug(
         "the relay does not look for what nobody published",
@@ -189,7 +259,7 @@ _RECONCILER_BUGS = (
                 "due: Sequence[JobRef] = ()",
             ),
         ),
-        (RECONCILER,),
+        (RECONCILER, SIMULATION),
     ),
     Bug(
         "the relay takes what was refused for published",
@@ -201,18 +271,54 @@ _RECONCILER_BUGS = (
                 "confirmed = [*refs]",
             ),
         ),
-        (RECONCILER,),
+        (RECONCILER, SIMULATION),
     ),
     Bug(
         "the refiller refills nothing",
         "I1",
         (Edit(REFILLER, "for route in _ROUTES:", "for route in ():"),),
-        (RECONCILER,),
+        (RECONCILER, SIMULATION),
     ),
     Bug(
         "the refiller refills queues that are not empty",
         "I10",
         (Edit(REFILLER, "if there == 0:", "if there is not None:"),),
+        (RECONCILER,),
+    ),
+    Bug(
+        "the refiller does not notice what was overtaken",
+        "I1",
+        (
+            Edit(
+                REFILLER,
+                "more = await self._refill_overtaken(route) or more",
+                "pass",
+            ),
+        ),
+        (RECONCILER,),
+    ),
+    Bug(
+        "the refiller does not notice that a queue is too short",
+        "I1",
+        (
+            Edit(
+                REFILLER,
+                "more = await self._refill_short(route, there)\n",
+                "more = False\n",
+            ),
+        ),
+        (RECONCILER,),
+    ),
+    Bug(
+        "the rescuer sends no letter for what it fails",
+        "I10",
+        (Edit(RESCUER, "for one in rescued if one.dead_lettered]", "for one in ()]"),),
+        (RECONCILER, SIMULATION),
+    ),
+    Bug(
+        "the pruner looks at the first results for ever",
+        "I7",
+        (Edit(PRUNER, "        self._after = pruned.reached\n", ""),),
         (RECONCILER,),
     ),
     Bug(
@@ -225,7 +331,7 @@ _RECONCILER_BUGS = (
                 "rescued = await self._store.rescue(0)",
             ),
         ),
-        (RECONCILER,),
+        (RECONCILER, SIMULATION),
     ),
     Bug(
         "the rescuer leaves jobs that are out of time",
@@ -244,7 +350,7 @@ _RECONCILER_BUGS = (
             ),
             Edit(LOOP, "    except Exception:\n", "    except LookupError:\n"),
         ),
-        (RECONCILER,),
+        (RECONCILER, SIMULATION),
     ),
     *(
         Bug(
@@ -253,7 +359,7 @@ _RECONCILER_BUGS = (
             (Edit(APP, f'        "{loop}": ({loop}.turn, settings.{loop}_every_s),\n', ""),),
             (RECONCILER,),
         )
-        for loop in ("relay", "rescuer", "refiller")
+        for loop in ("relay", "rescuer", "refiller", "pruner")
     ),
 )
 
@@ -268,12 +374,16 @@ _INGRESS_BUGS = (
                 "            if asyncio.ensure_future(self._commit.insert(job)):\n",
             ),
         ),
-        (INGRESS,),
+        (INGRESS, SIMULATION),
     ),
     Bug(
         "another body under the same key is the same job",
         "I9",
-        (Edit(SUBMISSION, "if held is None or held.idempotency == origin.idempotency:", "if True:"),),
+        (
+            Edit(
+                SUBMISSION, "if held is None or held.idempotency == origin.idempotency:", "if True:"
+            ),
+        ),
         (INGRESS,),
     ),
     Bug(
@@ -292,8 +402,8 @@ _INGRESS_BUGS = (
                 "zip(refs, outcomes, strict=True)]",
             ),
         ),
-        (INGRESS,),
+        (INGRESS, SIMULATION),
     ),
 )
 
-FLOW_BUGS = (*_WORKER_BUGS, *_RECONCILER_BUGS, *_INGRESS_BUGS)
+FLOW_BUGS = (*_WORKER_BUGS, *_SUSPECT_BUGS, *_RECONCILER_BUGS, *_INGRESS_BUGS, *_STOP_BUGS)

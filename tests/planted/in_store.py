@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from tests.planted.bug import Bug, Edit
-from tests.planted.finders import DURABILITY, IN_MEMORY, INGRESS, ON_MONGODB, STORE
+from tests.planted.finders import (
+    DURABILITY,
+    IN_MEMORY,
+    INGRESS,
+    MODEL,
+    ON_MONGODB,
+    SIMULATION,
+    STORE,
+)
 
 UPDATES, MONGO, MEMORY = (f"forebay/store/{name}.py" for name in ("updates", "mongo", "memory"))
 REFUSALS, RESULTS, INDEXES = (
     f"forebay/store/{name}.py" for name in ("refusals", "results", "indexes")
 )
+SUSPECTS = "forebay/store/suspects.py"
 CLIENT, COMMIT = (f"forebay/store/{name}.py" for name in ("client", "group_commit"))
 BOTH = (IN_MEMORY, ON_MONGODB)
 
@@ -24,7 +33,7 @@ _CLAIM_BUGS = (
             ),
             Edit(REFUSALS, "job.state in LAPSABLE and not lapsed(job, now)", "False"),
         ),
-        BOTH,
+        (*BOTH, MODEL, SIMULATION),
     ),
     Bug(
         "a claim does not count the attempt",
@@ -33,7 +42,7 @@ _CLAIM_BUGS = (
             Edit(UPDATES, '"attempts": {"$add": ["$attempts", 1]},', '"attempts": "$attempts",'),
             Edit(MEMORY, "attempts=job.attempts + 1,", "attempts=job.attempts,"),
         ),
-        BOTH,
+        (*BOTH, MODEL),
     ),
     Bug(
         "a claim allows one attempt too many",
@@ -46,7 +55,7 @@ _CLAIM_BUGS = (
             ),
             Edit(REFUSALS, "job.attempts >= job.max_attempts", "job.attempts > job.max_attempts"),
         ),
-        BOTH,
+        (*BOTH, MODEL, SIMULATION),
     ),
     Bug(
         "a claim starts a job that is out of time",
@@ -67,7 +76,7 @@ _CLAIM_BUGS = (
                 "if Event.LEASE_LOST in steps",
             ),
         ),
-        BOTH,
+        (*BOTH, MODEL),
     ),
     Bug(
         "a claim obeys a message of another generation",
@@ -80,7 +89,7 @@ _CLAIM_BUGS = (
             ),
             Edit(REFUSALS, "if job.generation != generation:", "if False:"),
         ),
-        BOTH,
+        (*BOTH, MODEL),
     ),
     Bug(
         "a claim repeats a lost call that must not be repeated",
@@ -89,7 +98,7 @@ _CLAIM_BUGS = (
             Edit(UPDATES, '{"$eq": ["$on_unknown", OnUnknown.RETRY.value]},', ""),
             Edit(REFUSALS, "job.state in LAPSABLE and job.on_unknown is OnUnknown.FAIL", "False"),
         ),
-        BOTH,
+        (*BOTH, MODEL, SIMULATION),
     ),
     Bug(
         "a retrying job is claimed before its time",
@@ -99,6 +108,30 @@ _CLAIM_BUGS = (
             Edit(REFUSALS, "return job.state is JobState.RETRYING and", "return False and"),
         ),
         BOTH,
+    ),
+)
+
+_SUSPECT_BUGS = (
+    Bug(
+        "a claim for no suspects takes one",
+        "I4",
+        (
+            Edit(
+                UPDATES, "*([] if suspects else [_not(suspect())]),", "*([] if suspects else []),"
+            ),
+            Edit(
+                REFUSALS,
+                "return Refusal.SUSPECT if not suspects and is_suspect(job) else None",
+                "return None",
+            ),
+        ),
+        (*BOTH, MODEL, SIMULATION),
+    ),
+    Bug(
+        "a suspect is one after three lost workers",
+        "I4",
+        (Edit(SUSPECTS, "_MANY = 2\n", "_MANY = 3\n"),),
+        (*BOTH, SIMULATION),
     ),
 )
 
@@ -118,7 +151,7 @@ _LEASE_BUGS = (
                 " and job.lease is not None\n        return job if",
             ),
         ),
-        BOTH,
+        (*BOTH, MODEL),
     ),
     Bug(
         "the rescuer goes by a job's age and not by its lease",
@@ -162,7 +195,7 @@ _LEASE_BUGS = (
             ),
             Edit(MEMORY, "spent = job.attempts >= job.max_attempts", "spent = False"),
         ),
-        BOTH,
+        (*BOTH, MODEL, SIMULATION),
     ),
     Bug(
         "the rescuer repeats a call that must not be repeated",
@@ -260,7 +293,7 @@ _KEEPING_BUGS = (
                 "self._keys.setdefault(key, job.id)\n            if False:",
             ),
         ),
-        BOTH,
+        (*BOTH, SIMULATION),
     ),
     Bug(
         "a job that the store did not take counts as stored",
@@ -274,7 +307,7 @@ _KEEPING_BUGS = (
             ),
             Edit(COMMIT, "from forebay.store import ", "from forebay.store import Inserted, "),
         ),
-        (STORE, INGRESS),
+        (STORE, INGRESS, SIMULATION),
     ),
     Bug(
         "a caller that leaves takes its neighbors' commit along",
@@ -293,7 +326,7 @@ _KEEPING_BUGS = (
             ),
             Edit(MEMORY, "return abs(job.queued_at - ref.queued_at) < _MILLISECOND", "return True"),
         ),
-        BOTH,
+        (*BOTH, SIMULATION),
     ),
     Bug(
         "a job handed back counts as published",
@@ -319,7 +352,7 @@ _KEEPING_BUGS = (
             ),
             Edit(MEMORY, "and job.not_before and job.not_before <= now", "and job.not_before"),
         ),
-        BOTH,
+        (*BOTH, MODEL),
     ),
     Bug(
         "a retry by hand keeps the generation",
@@ -332,7 +365,7 @@ _KEEPING_BUGS = (
             ),
             Edit(MEMORY, "generation=job.generation + 1,", "generation=job.generation,"),
         ),
-        BOTH,
+        (*BOTH, MODEL, SIMULATION),
     ),
     Bug(
         "the pruner removes results that their jobs point to",
@@ -363,4 +396,4 @@ _KEEPING_BUGS = (
     ),
 )
 
-STORE_BUGS = (*_CLAIM_BUGS, *_LEASE_BUGS, *_TENANT_BUGS, *_KEEPING_BUGS)
+STORE_BUGS = (*_CLAIM_BUGS, *_SUSPECT_BUGS, *_LEASE_BUGS, *_TENANT_BUGS, *_KEEPING_BUGS)

@@ -29,6 +29,11 @@ def test_every_bug_has_a_name_of_its_own_and_suites_that_are_there() -> None:
         assert all(finder in FINDERS and (ROOT / finder.path).exists() for finder in bug.found_by)
 
 
+def test_every_suite_must_find_some_bug() -> None:
+    used = {finder for bug in BUGS for finder in bug.found_by}
+    assert [finder.name for finder in FINDERS if finder not in used] == []
+
+
 @pytest.mark.parametrize("times", [0, 2])
 def test_a_text_that_is_not_there_exactly_once_is_refused(tmp_path: Path, times: int) -> None:
     (tmp_path / "a.py").write_text("x = 1\n" * times)

@@ -29,6 +29,8 @@ class History:
     seed: int
     jobs: int
     leases_lost: int
+    letters: int
+    """Dead letters that were sent for jobs whose attempts ran out."""
     steps: int
     seconds: float
     """Of its own time, until all was quiet."""
@@ -68,7 +70,10 @@ async def _history(seed: int, loop: VirtualLoop, faults: bool) -> History:
     if faults and chance.random() < 0.3:
         world.broker.delivery_limit = 2
     world.begin()
-    callers.begin(chance.randint(2, 10), faulty_s * 0.8)
+    if world.provider.deadly:
+        callers.begin(chance.randint(10, 16), 2.0)
+    else:
+        callers.begin(chance.randint(2, 10), faulty_s * 0.8)
     script.begin(chance.randint(1, 8) if faults else 0, faulty_s * 0.9)
     await asyncio.sleep(faulty_s)
     world.note("the faults end")
@@ -89,6 +94,7 @@ async def _history(seed: int, loop: VirtualLoop, faults: bool) -> History:
         seed,
         len(world.store.all()),
         len(lost),
+        world.letters.sent,
         steps,
         seconds,
         quiet_after_s,

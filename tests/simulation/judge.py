@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from forebay.broker import DeadReason
 from forebay.broker.topology import queue_name
-from forebay.jobs import Job, JobState, OnUnknown
+from forebay.jobs import Job, JobKind, JobState, OnUnknown
 from forebay.store.memory import MemoryJobStore
 
 from .callers import Callers
+from .provider import lost_in_a_row
 from .script import ROUTES
 from .wire import at_once
 
@@ -30,22 +32,30 @@ def unsettled(world: World) -> list[str]:
         for route in ROUTES
         if (waiting := world.broker.waiting(*route))
     ]
+    found += [
+        f"{process.name} owes a dead letter for {world.name_of(job_id)}"
+        for (job_id, _), process in world.letters.owed().items()
+    ]
     return found
 
 
 def breaches(world: World, callers: Callers) -> Iterator[str]:
     """Every promise that this history broke, beside those that each change was judged by."""
     yield from _keys(world, callers)
+    yield from _letters(world)
     for job in world.store.all():
         for breach in _calls(world, job):
             yield f"{world.name_of(job.id)}: {breach}"
         for breach in _result(world.store, job):
+            yield f"{world.name_of(job.id)}: {breach}"
+        for breach in _neighbors(world, job):
             yield f"{world.name_of(job.id)}: {breach}"
         if _called_again_unasked(job):
             yield f"{world.name_of(job.id)}: called again, though the job forbids it"
     for task in world.tasks:
         if task.done() and not task.cancelled() and (error := task.exception()) is not None:
             yield f"the simulation itself failed in {task.get_name()}: {error!r}"
+    yield from world.loop.unasked()
 
 
 def _keys(world: World, callers: Callers) -> Iterator[str]:
@@ -61,6 +71,23 @@ def _keys(world: World, callers: Callers) -> Iterator[str]:
     for key, count in keys.items():
         if count > 1:
             yield f"{key} has {count} jobs in the store (I9)"
+
+
+def _letters(world: World) -> Iterator[str]:
+    """The dead queues hold what should be there, and no job that ended otherwise."""
+    buried = [letter for kind in JobKind for letter in world.broker.dead(kind)]
+    for foreign in world.letters.unburied(buried):
+        yield f"{foreign} is in no dead queue"
+    exhausted = {"x-forebay-reason": DeadReason.ATTEMPTS_EXHAUSTED.value}.items()
+    told = [json.loads(one.body) for one in buried if exhausted <= one.headers.items()]
+    there = {(one["job_id"], one["generation"]): None for one in told}
+    for job_id, generation in there:
+        if (job_id, generation) not in world.letters.due:
+            yield f"{world.name_of(job_id)} has a dead letter, and is none"
+    for job_id, generation in world.letters.due:
+        # With faults it may be lost on its way; who owes it is judged before all is quiet.
+        if not world.faults and (job_id, generation) not in there:
+            yield f"{world.name_of(job_id)} has no dead letter"
 
 
 def _calls(world: World, job: Job) -> Iterator[str]:
@@ -81,6 +108,15 @@ def _calls(world: World, job: Job) -> Iterator[str]:
     for call in asked:
         if call.state in {"gone", JobState.SCHEDULED} and call.generation == job.generation:
             yield f"called while it was {call.state}"
+
+
+def _neighbors(world: World, job: Job) -> Iterator[str]:
+    """A poison takes two attempts in a row of a job beside it: then neither runs with the other."""
+    for end in range(3, len(job.history) + 1):
+        lost = lost_in_a_row(job.history[:end])[:3]
+        took = [world.provider.killed_by.get((job.id, one.generation, one.n)) for one in lost]
+        if len(took) == 3 and None not in took and len({*took}) == 1:
+            yield f"lost three attempts in a row to {world.name_of(took[0][0])}"
 
 
 def _result(store: MemoryJobStore, job: Job) -> Iterator[str]:

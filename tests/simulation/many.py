@@ -27,6 +27,7 @@ class Tally:
     histories: int = 0
     void: int = 0
     jobs: int = 0
+    letters: int = 0
     steps: int = 0
     missed: int = 0
     hours: float = 0.0
@@ -43,6 +44,7 @@ class Tally:
         self.histories += 1
         self.void += one.void
         self.jobs += one.jobs
+        self.letters += one.letters
         self.steps += one.steps
         self.missed += one.missed
         self.hours += one.seconds / 3600
@@ -56,6 +58,7 @@ class Tally:
         self.histories += other.histories
         self.void += other.void
         self.jobs += other.jobs
+        self.letters += other.letters
         self.steps += other.steps
         self.missed += other.missed
         self.hours += other.hours
@@ -66,8 +69,9 @@ class Tally:
     def lines(self) -> Iterator[str]:
         """For a person."""
         yield (
-            f"{self.histories} histories, {self.void} void, {self.jobs} jobs, {self.steps} steps, "
-            f"{self.hours:.1f} hours of their time in {self.seconds:.0f} s of ours"
+            f"{self.histories} histories, {self.void} void, {self.jobs} jobs, {self.letters} dead "
+            f"letters, {self.steps} steps, {self.hours:.1f} hours of their time in "
+            f"{self.seconds:.0f} s of ours"
         )
         yield (
             f"{len(self.violations)} with violations; rate below {3 / max(self.histories, 1):.3%} "
@@ -85,7 +89,7 @@ def play_many(seed: int, count: int, *, first_failure: bool = False) -> Tally:
     """Play so many histories of a seed; with `first_failure` the first that fails is the last."""
     began = time.monotonic()
     seeds = range(seed * APART, seed * APART + count)
-    several = count >= WORTH_A_POOL
+    several = count >= WORTH_A_POOL and not first_failure
     tally = _in_processes(seeds) if several else _play(seeds, first_failure)
     tally.seconds = time.monotonic() - began
     return tally

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from forebay.errors import ErrorCode, JobError
-from forebay.jobs import Job
+from forebay.jobs import Attempt, Job
 from forebay.outcomes import Call, Failed, Outcome, Retry, Snooze, Succeeded
 from forebay.store.results import INLINE_BYTES
 
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
 LEASE_S = 3.0
 LONGEST_CALL_S = 8 * LEASE_S
 TIME_LIMIT_S = 10 * LEASE_S
+MANNERS = ("ok", "slow", "busy", "fails", "snooze", "large", "raises", "hangs", "kills")
+USUAL = (10.0, 3.0, 4.0, 1.0, 1.0, 1.0)
+"""How often each, but for those that only a faulty history has."""
 
 
 class PlannedDefect(Exception):
@@ -47,7 +54,15 @@ class Provider:
         self.calls: list[Asked] = []
         self._world = world
         self._chance = chance
+        self.deadly = world.faults and chance.random() < 0.15
+        """Whether several jobs kill their workers, often enough to meet in one."""
+        kills, self._poisonous = (6.0, 0.8) if self.deadly else (0.5, 0.3)
+        self._weights = [*USUAL, *((0.5, 0.2, kills) if world.faults else (0.0, 0.0, 0.0))]
         self._poisons: set[str] = set()
+        self._in_hand: defaultdict[SimProcess, list[Job]] = defaultdict(list)
+        """The calls of each process, as they were claimed."""
+        self.killed_by: dict[tuple[str, int, int], tuple[str, int]] = {}
+        """For an attempt that was lost beside a poison: the poison, and its generation."""
 
     async def call(self, job: Job, process: SimProcess) -> Outcome:
         """What the handler of a worker does for a job."""
@@ -58,6 +73,10 @@ class Provider:
         world.injected[f"provider: {manner}"] += manner != "ok"
         if manner == "snooze":
             return Snooze(self._chance.uniform(0.1, 6.0), "closed for now")
+        with self._at_work(job, process):
+            return await self._work(job, process, manner)
+
+    async def _work(self, job: Job, process: SimProcess, manner: str) -> Outcome:
         asked = self._asked(job, process)
         takes_s = self._chance.uniform(0.02, 1.0)
         match manner:
@@ -67,8 +86,9 @@ class Provider:
                 await asyncio.sleep(10 * TIME_LIMIT_S)
             case "kills":
                 await asyncio.sleep(takes_s)
-                world.kill(process)
-                await world.loop.create_future()
+                self._note_neighbors(job, process)
+                self._world.kill(process)
+                await self._world.loop.create_future()
             case "raises":
                 raise PlannedDefect
         return await self._answer(asked, takes_s, manner)
@@ -76,13 +96,30 @@ class Provider:
     def _manner(self, job: Job) -> str:
         if job.id in self._poisons:
             return "kills"
-        manner = self._chance.choices(
-            ["ok", "slow", "busy", "fails", "snooze", "large", "raises", "hangs", "kills"],
-            [10, 3, 4, 1, 1, 1, *([0.5, 0.2, 0.5] if self._world.faults else [0, 0, 0])],
-        )[0]
-        if manner == "kills" and self._chance.random() < 0.3:
+        manner = self._chance.choices(MANNERS, self._weights)[0]
+        if manner == "kills" and self._chance.random() < self._poisonous:
             self._poisons.add(job.id)
         return manner
+
+    @contextmanager
+    def _at_work(self, job: Job, process: SimProcess) -> Iterator[None]:
+        """One suspect at a time: what may kill its worker must not run beside another such job."""
+        here = self._in_hand[process]
+        here.append(job)
+        suspects = [self._world.name_of(one.id) for one in here if _suspect(one)]
+        if _suspect(job) and len(suspects) > 1:
+            self._world.violate(f"{' and '.join(suspects)} in one worker may kill it together")
+        try:
+            yield
+        finally:
+            here.remove(job)
+
+    def _note_neighbors(self, job: Job, process: SimProcess) -> None:
+        if job.id in self._poisons:
+            for other in self._in_hand[process]:
+                if other.id != job.id:
+                    lost = (other.id, other.generation, other.attempts)
+                    self.killed_by[lost] = (job.id, job.generation)
 
     def _asked(self, job: Job, process: SimProcess) -> Asked:
         stored = self._world.store.look(job.id)
@@ -107,6 +144,19 @@ class Provider:
         if how == "large":
             result["filling"] = "x" * (INLINE_BYTES + 1)  # type: ignore[assignment]
         return Succeeded(json.dumps(result), call)
+
+
+def lost_in_a_row(history: Sequence[Attempt]) -> Sequence[Attempt]:
+    """The latest attempts, if their workers were gone; those that say nothing are passed over."""
+    telling = [one for one in history if one.outcome not in {"snoozed", "handed_back"}]
+    lost = itertools.takewhile(lambda one: one.outcome == "lease_lost", reversed(telling))
+    return [*lost]
+
+
+def _suspect(job: Job) -> bool:
+    """Whether the job, as it was claimed, may be what killed its last workers."""
+    last = job.attempts == job.max_attempts
+    return len(lost_in_a_row(job.history)) >= (1 if last else 2)
 
 
 class SimHandler:

@@ -149,6 +149,7 @@ async def _purge(world: World, chance: Random) -> bool:
         return False
     world.note("the queues are purged")
     world.broker.purge()
+    world.letters.purged()
     return True
 
 
@@ -160,6 +161,7 @@ async def _wipe(world: World, chance: Random) -> bool:
     world.note("the broker loses all its messages")
     world.broker.cut()
     world.broker.purge()
+    world.letters.purged()
     return True
 
 
@@ -229,7 +231,8 @@ async def _again(world: World, chance: Random) -> bool:
 async def _foreign(world: World, chance: Random) -> bool:
     kind, lane = chance.choice(ROUTES)
     body = chance.choice([b"{}", b"\xff", b'{"job_id":"job_nobody_knows","generation":1}'])
-    envelope = Envelope(body, routing_key(kind, lane), type="forebay.job.v1")
+    key, sender = routing_key(kind, lane), world.letters.sender()
+    envelope = Envelope(body, key, type="forebay.job.v1", correlation_id=sender)
     world.broker.put(kind, lane, envelope)
     return True
 

@@ -34,7 +34,7 @@ def test_no_history_breaks_a_promise(
     tally = play_many(option("--seed"), option("--histories"), first_failure=option("maxfail") == 1)
     figures += [f"simulation, seed {option('--seed')}", *tally.lines()]
     assert not tally.violations, "\n".join(tally.lines())
-    assert tally.void == 0
+    assert tally.void <= tally.histories / 100
 
 
 @pytest.mark.timeout(300)
@@ -45,11 +45,12 @@ def test_a_seed_plays_exactly_the_same_again_in_another_process() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_without_faults_no_worker_loses_a_lease_however_long_its_calls_are() -> None:
+def test_without_faults_no_lease_and_no_dead_letter_is_lost_however_long_the_calls_are() -> None:
     histories = [play(seed, faults=False) for seed in range(30)]
     assert sum(history.injected["provider: slow"] for history in histories) > 10
     assert [history.violations for history in histories if history.violations] == []
     assert sum(history.leases_lost for history in histories) == 0
+    assert sum(history.letters for history in histories) > 0
 
 
 def test_another_seed_is_another_history() -> None:

@@ -14,7 +14,7 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
@@ -79,7 +79,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._ready: deque[asyncio.Handle] = deque()
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._order = itertools.count()
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: dict[asyncio.Task[Any], SimProcess | None] = {}
+        """Each with whose it is."""
         self._running = False
 
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
@@ -131,6 +132,16 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             await asyncio.sleep(1)
         raise Stuck(f"cannot be ended: {', '.join(task.get_name() for task in living)}")
 
+    def unasked(self) -> Iterator[str]:
+        """Every exception that nobody asked for until now."""
+        for context in self.unhandled:
+            yield f"{context['message']}: {context.get('exception')!r}"
+        # As long as a task is kept here, asyncio does not report what it ended with.
+        for task, process in self._tasks.items():
+            killed = process is not None and process.dead
+            if task.done() and task._log_traceback and not killed:  # type: ignore[attr-defined]
+                yield f"{task.get_name()} failed, and nobody asked: {task.exception()!r}"
+
     def make_ready(self, handles: list[asyncio.Handle]) -> None:
         """Let these steps run, after those that are ready."""
         self._ready.extend(handles)
@@ -165,7 +176,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, **kwargs)
-        self._tasks.append(task)
+        context = kwargs.get("context")
+        self._tasks[task] = PROCESS.get() if context is None else context.get(PROCESS)
         return task
 
     def get_debug(self) -> bool:

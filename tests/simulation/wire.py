@@ -7,7 +7,7 @@ become of the process that sent it, and its answer is for a process that may be 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from forebay.jobs import JobKind, Lane
 from forebay.testing.broker import FakeConsumer
 
 from .fates import Fate
+from .letters import Letter
 from .virtual_loop import SimProcess
 
 if TYPE_CHECKING:
@@ -140,12 +141,15 @@ class StoreWire(Wire):
         if fate is Fate.PARTIAL:
             args = self._some(name, args)
         if name == "claim":
-            CLAIM.set((args[0].id, args[3]))
+            CLAIM.set((args[0].id, args[3] if len(args) > 3 else ""))
         said = "" if fate is Fate.FINE else f" {fate}"
         self.world.note(f"{self.process.name} {name}{said}")
-        return await self.send(
+        answer = await self.send(
             lambda: at_once(operation(*args, **kwargs)), fate, STORE_GIVES_UP_S, StoreUnavailable
         )
+        for letter in _letters_due(name, args, answer):
+            self.world.letters.owe(letter, self.process)
+        return answer
 
     def _some(self, name: str, args: Any) -> Any:
         if name in {"insert", "mark_published"}:
@@ -154,6 +158,18 @@ class StoreWire(Wire):
         if name in {"queue_due", "rescue", "expire"}:
             return (1,)
         return args
+
+
+def _letters_due(name: str, args: Any, answer: Any) -> Iterator[Letter]:
+    """The letters that whoever hears this answer has to send."""
+    if name == "rescue":
+        for rescue in answer:
+            if rescue.dead_lettered:
+                yield rescue.ref.id, rescue.ref.generation
+    elif name == "finish" and answer is not None:
+        job_id, _, ending = args
+        if ending.dead_lettered:
+            yield job_id, ending.attempt.generation
 
 
 class PublisherWire(Wire):
@@ -187,6 +203,7 @@ class PublisherWire(Wire):
         fate = self.world.fates.draw("broker")
         if self.cut and fate not in DEADLY:
             fate = Fate.LOST
+        self.world.letters.send((one.message.job_id, one.message.generation) for one in letters)
         there = self.world.broker.publisher()
         outcomes: Any = await self.send(
             lambda: [there._bury(letter) for letter in letters],
@@ -275,6 +292,9 @@ class DeliveryWire(Wire):
 
     async def dead_letter(self, reason: DeadReason, detail: str) -> None:
         """See `Delivery.dead_letter`."""
+        message = self.message
+        if reason is DeadReason.ATTEMPTS_EXHAUSTED and isinstance(message, JobMessage):
+            self.world.letters.send([(message.job_id, message.generation)])
         await self._settle(
             f"dead letter, {reason}", partial(self._delivery.dead_letter, reason, detail)
         )

@@ -19,6 +19,7 @@ from forebay.jobs import Job, JobKind, JobState
 from forebay.testing.broker import FakeBroker
 
 from .fates import Fates
+from .letters import Letters
 from .provider import PlannedDefect, Provider
 from .roles import Ingress, Reconciler, Role, Worker
 from .virtual_loop import SimProcess, VirtualLoop
@@ -63,6 +64,7 @@ class World:
         self.logger = _Listener(self)
         self.store = WatchedStore(self.clock, self._changed)
         self.broker = FakeBroker()
+        self.letters = Letters()
         self.provider = Provider(self, Random(f"{seed}/provider"))
         self.tasks: list[asyncio.Task[Any]] = []
         self.processes: list[SimProcess] = []
@@ -174,6 +176,8 @@ class World:
             return
         if job.state is JobState.QUEUED and (before is None or before.queued_at != job.queued_at):
             self._queued_at[job.id] = self.loop.time()
+        if job.dead_lettered:
+            self.letters.due[job.id, job.generation] = None
         marked = before is not None and before.published_at is None and job.published_at is not None
         if marked and self._accepted_at.get(job.id, -1.0) < self._queued_at.get(job.id, 0.0):
             breaches.append("marked as published, and nothing was since it is queued")

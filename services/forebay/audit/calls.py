@@ -18,6 +18,8 @@ class ProviderCall:
     job_id: str
     attempt: int
     kind: str
+    path: str
+    """What was asked for, without its query."""
 
 
 def read_calls(path: Path) -> list[ProviderCall]:
@@ -33,16 +35,20 @@ def read_calls(path: Path) -> list[ProviderCall]:
 
 
 def calls_of(said: Iterable[Mapping[str, Any]]) -> Iterator[ProviderCall]:
-    """The calls that came for a job; requests of others (a probe, a browser) are left out."""
+    """The calls that came for a job.
+
+    Requests of others are left out: of a probe, of a browser, and the crawler's own for robots.txt,
+    which it makes for all jobs together and in the name of none.
+    """
     for one in said:
         if one["job_id"] is not None and one["attempt"] is not None:
-            yield ProviderCall(one["job_id"], one["attempt"], one["kind"])
+            yield ProviderCall(one["job_id"], one["attempt"], one["kind"], one["path"])
 
 
 def _objects(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             found = json.loads(line)
-            yield {name: found[name] for name in ("job_id", "attempt", "kind")}
+            yield {name: found[name] for name in ("job_id", "attempt", "kind", "path")}
         except (ValueError, KeyError, TypeError):
             raise ConfigurationError(f"{path}, line {number}: it is no provider call") from None

@@ -6,6 +6,8 @@
 Limits: a job whose retention may be over cannot be called lost, and counts as forgotten. Without a
 log of calls nothing is said about calls. The numbers of attempts begin anew when a job is replayed
 by hand, so the calls of all its generations are judged together, against all that were allowed.
+A crawl is many requests: each of its attempts may ask for a page once. A crawler API is asked for
+all pages under one path, so of such crawls only the number of attempts is judged.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from forebay.jobs import Job, JobKind, JobState
 DEFAULT_TTL_S = 86_400
 """How long a terminal job is kept whose caller did not say, in seconds."""
 NEVER_CALLED = frozenset({JobState.CANCELED, JobState.EXPIRED})
+_CRAWLER_API = "/scrape"
+"""How the path ends under which a crawler API is asked for every page."""
 
 
 class Broken(StrEnum):
@@ -43,8 +47,12 @@ class Broken(StrEnum):
     CALLED_TWICE = "attempts that called twice"
     """Here and below: judged with the providers' log only."""
     SUCCESS_WITHOUT_CALL = "success without a call"
+    """No call, or none in the attempt that succeeded."""
     CALLED_UNSTARTED = "called without a start"
     """Canceled or expired before any attempt, and a provider was called all the same."""
+    CALLED_UNCOUNTED = "called without being counted"
+    """An attempt called that the job does not count: an attempt is counted before its call, and
+    given back only when there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,15 +290,15 @@ def _results(seen: Mapping[str, Seen], *, with_result: bool) -> Iterator[Offende
             yield Offender(job.id, f"it is {job.state}")
 
 
-Calls = Mapping[str, Counter[int]]
-"""How many requests of each attempt reached a provider, by job."""
+Calls = Mapping[str, Sequence[ProviderCall]]
+"""What reached a provider, by job."""
 
 
 def _by_job(calls: Iterable[ProviderCall], seen: Mapping[str, Seen]) -> Calls:
-    found: dict[str, Counter[int]] = defaultdict(Counter)
+    found: dict[str, list[ProviderCall]] = defaultdict(list)
     for call in calls:
         if call.job_id in seen:
-            found[call.job_id][call.attempt] += 1
+            found[call.job_id].append(call)
     return found
 
 
@@ -301,24 +309,31 @@ def _about_calls(seen: Mapping[str, Seen], calls: Calls | None) -> dict[Broken, 
         Broken.OVER_LIMIT: _over_limit(seen, calls),
         Broken.CALLED_TWICE: _called_twice(seen, calls),
         Broken.SUCCESS_WITHOUT_CALL: (
-            Offender(job.id, f"{job.attempts} attempts")
+            Offender(job.id, f"attempt {job.attempts} succeeded")
             for job in seen.values()
-            if job.state is JobState.SUCCEEDED and not calls.get(job.id)
+            if job.state is JobState.SUCCEEDED and job.attempts not in _attempts(calls, job)
         ),
         Broken.CALLED_UNSTARTED: (
-            Offender(job.id, f"{job.state} with no attempt, {calls[job.id].total()} calls")
+            Offender(job.id, f"{job.state} with no attempt, {len(calls[job.id])} calls")
             for job in seen.values()
-            if job.state in NEVER_CALLED
-            and job.attempts == 0
-            and job.generation == 1
-            and calls.get(job.id)
+            if _never_began(job) and job.generation == 1 and calls.get(job.id)
         ),
+        Broken.CALLED_UNCOUNTED: _called_uncounted(seen, calls),
     }
+
+
+def _attempts(calls: Calls, job: Seen) -> Counter[int]:
+    """How many requests of each attempt of a job reached a provider."""
+    return Counter(call.attempt for call in calls.get(job.id, ()))
+
+
+def _never_began(job: Seen) -> bool:
+    return job.state in NEVER_CALLED and job.attempts == 0
 
 
 def _over_limit(seen: Mapping[str, Seen], calls: Calls) -> Iterator[Offender]:
     for job in seen.values():
-        made = calls.get(job.id, Counter())
+        made = _attempts(calls, job)
         allowed = job.max_attempts * job.generation
         called = len(made) if _is_crawl(job) else made.total()
         if job.attempts > job.max_attempts:
@@ -332,10 +347,37 @@ def _over_limit(seen: Mapping[str, Seen], calls: Calls) -> Iterator[Offender]:
 def _called_twice(seen: Mapping[str, Seen], calls: Calls) -> Iterator[Offender]:
     for job_id, made in calls.items():
         job = seen[job_id]
-        twice = [attempt for attempt, count in sorted(made.items()) if count > job.generation]
-        # One attempt of a crawl asks for several pages, and for robots.txt.
-        if twice and not _is_crawl(job):
-            yield Offender(job_id, f"attempt {twice[0]}: {made[twice[0]]} calls")
+        if _is_crawl(job):
+            twice = _pages_asked_twice(made, job.generation)
+        else:
+            counts = sorted(_attempts(calls, job).items())
+            twice = (f"attempt {n}: {count} calls" for n, count in counts if count > job.generation)
+        if (first := next(iter(twice), None)) is not None:
+            yield Offender(job_id, first)
+
+
+def _pages_asked_twice(made: Iterable[ProviderCall], generation: int) -> Iterator[str]:
+    """An attempt of a crawl asks for each page once, redirects included."""
+    asked: dict[int, Counter[str]] = defaultdict(Counter)
+    for call in made:
+        if not call.path.endswith(_CRAWLER_API):
+            asked[call.attempt][call.path] += 1
+    for attempt, pages in sorted(asked.items()):
+        first = next(iter(pages))
+        for path, count in pages.items():
+            # A query is not in the log: the page that a crawl begins with may be linked without it.
+            variants = 2 if path == first and len(pages) > 1 else 1
+            if count > generation * variants:
+                yield f"attempt {attempt}: {path} {count} times"
+
+
+def _called_uncounted(seen: Mapping[str, Seen], calls: Calls) -> Iterator[Offender]:
+    for job in seen.values():
+        last = max(_attempts(calls, job), default=0)
+        # Only what is at its end: the log is read after the store, and an open job may go on.
+        judged = job.state.terminal and job.generation == 1 and not _never_began(job)
+        if judged and last > job.attempts:
+            yield Offender(job.id, f"attempt {last} called, {job.attempts} counted")
 
 
 def _is_crawl(job: Seen) -> bool:

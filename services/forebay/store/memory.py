@@ -145,6 +145,8 @@ class MemoryJobStore:
         if reason is not None:
             mine = job.lease is not None and job.lease.token == token
             return Claimed(job) if mine else refused(job, reason)
+        if token is not None and self._last_tokens.get(ref.id) == token:
+            return Refused(Refusal.BUSY)
         if job.state in updates.LAPSABLE:
             job = _with_attempt(job, _lost_attempt(job, now))
         lease = Lease(token or secrets.token_hex(16), worker, _later(now, lease_s))

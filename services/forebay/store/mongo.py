@@ -177,7 +177,7 @@ class MongoJobStore:
         pipeline = updates.claim(token, worker, lease_s)
         # More than once only when the reason against it went away before it could be read.
         for _ in range(_TRIES):
-            claimed = await self._swap(updates.claimable(ref, suspects=suspects), pipeline)
+            claimed = await self._swap(updates.claimable(ref, token, suspects=suspects), pipeline)
             if claimed is not None:
                 return Claimed(claimed)
             against = await self._reason_against(ref, suspects)

@@ -89,8 +89,11 @@ UNKNOWN_OUTCOME = JobError(
 CANCELED = JobError(ErrorCode.CANCELED, "The caller canceled the job.")
 
 
-def claimable(ref: JobRef, *, suspects: bool = True) -> Document:
-    """The filter of a claim: the job may run now, and an attempt is left."""
+def claimable(ref: JobRef, token: str, *, suspects: bool = True) -> Document:
+    """The filter of a claim: the job may run now, and an attempt is left.
+
+    A token has one attempt: a claim whose answer was lost may arrive again when that is over.
+    """
     waits = _both(_is_in(CLAIMABLE), _or(_not_in({JobState.RETRYING}), _has_come("not_before")))
     lapsed = _both(
         _is_in(LAPSABLE),
@@ -101,6 +104,7 @@ def claimable(ref: JobRef, *, suspects: bool = True) -> Document:
         "_id": ref.id,
         "generation": ref.generation,
         **in_states(CLAIMABLE | LAPSABLE),
+        "last_token": {"$ne": token},
         "$expr": _both(
             _or(waits, lapsed),
             {"$lt": ["$attempts", "$max_attempts"]},

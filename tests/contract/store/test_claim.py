@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forebay.errors import ErrorCode, JobError
-from forebay.jobs import Job, JobState, OnUnknown
+from forebay.jobs import Event, Job, JobState, OnUnknown
 from forebay.store import Claimed, JobRef, JobStore, Refusal, Refused, Renewal
 from tests.contract.store.jobs import (
     HOUR,
@@ -16,6 +16,7 @@ from tests.contract.store.jobs import (
     a_job,
     a_waiting_job,
     an_attempt,
+    an_ending,
     claimed,
     inserted,
     now,
@@ -290,6 +291,20 @@ async def test_a_claim_that_is_not_for_suspects_can_be_repeated_too(store: JobSt
     assert isinstance(first, Claimed)
     again = await store.claim(JobRef.of(job), "worker-1", 3600, "mine", suspects=False)
     assert again == first
+
+
+async def test_a_claim_that_arrives_once_more_when_its_attempt_is_over_takes_nothing(
+    store: JobStore,
+) -> None:
+    job = a_job()
+    await inserted(store, job)
+    await store.claim(JobRef.of(job), "worker-1", 3600, "mine")
+    retry = an_ending(await stored(store, job), Event.RETRY_LATER, wait_s=0)
+    await store.finish(job.id, "mine", retry)
+    before = await stored(store, job)
+    assert await store.claim(JobRef.of(job), "worker-1", 3600, "mine") == Refused(Refusal.BUSY)
+    assert await stored(store, job) == before
+    assert isinstance(await store.claim(JobRef.of(job), "worker-2", 3600, "another"), Claimed)
 
 
 async def test_a_postponed_job_waits_uncounted_and_unrecorded(store: JobStore) -> None:

@@ -67,7 +67,9 @@ async def scene(mongodb_url: str, tmp_path: Path) -> AsyncIterator[Scene]:
         with LedgerWriter(ledger) as answers:
             for job in jobs:
                 answers.note("POST", "/v1/search", 202, job_id=job.id, key=f"key-{job.id}")
-        said = [{"job_id": job.id, "attempt": 1, "kind": "search"} for job in jobs]
+        said = [
+            {"job_id": job.id, "attempt": 1, "kind": "search", "path": "/search"} for job in jobs
+        ]
         calls.write_text("".join(json.dumps(one) + "\n" for one in said))
         settings = {"MONGODB_URL": mongodb_url, "MONGODB_DATABASE": database}
         yield Scene(store, raw, settings, ledger, calls, jobs)

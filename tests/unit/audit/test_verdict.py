@@ -39,8 +39,12 @@ def seen(job_id: str = "j", **changes: Any) -> Seen:
     return Seen(job_id, **{**fields, **changes})
 
 
-def call(job_id: str = "j", attempt: int = 1, kind: str = "search") -> ProviderCall:
-    return ProviderCall(job_id, attempt, kind)
+def call(job_id: str = "j", attempt: int = 1, path: str = "/search") -> ProviderCall:
+    return ProviderCall(job_id, attempt, "search", path)
+
+
+def pages(attempt: int, *paths: str) -> list[ProviderCall]:
+    return [call(attempt=attempt, path=path) for path in paths]
 
 
 def audited(
@@ -162,15 +166,68 @@ def test_a_job_over_its_limit_is_told(job: Any, calls: Sequence[int], said: str)
 def test_attempts_over_the_limit_are_seen_without_a_log_of_calls() -> None:
     audit = audited([accepted()], seen(attempts=4))
     assert offenders(audit, Broken.OVER_LIMIT) == ["j: 4 attempts, allowed 3"]
-    about_calls = {Broken.CALLED_TWICE, Broken.SUCCESS_WITHOUT_CALL, Broken.CALLED_UNSTARTED}
+    about_calls = {
+        Broken.CALLED_TWICE,
+        Broken.SUCCESS_WITHOUT_CALL,
+        Broken.CALLED_UNSTARTED,
+        Broken.CALLED_UNCOUNTED,
+    }
     assert audit.broken.keys() == set(Broken) - about_calls
 
 
-def test_an_attempt_that_called_twice_is_told_but_for_a_crawl() -> None:
+def test_an_attempt_that_called_twice_is_told() -> None:
     calls = [call(attempt=1), call(attempt=2), call(attempt=2)]
-    audit = audited([accepted()], seen(), calls=calls)
+    audit = audited([accepted()], seen(attempts=2), calls=calls)
     assert offenders(audit, Broken.CALLED_TWICE) == ["j: attempt 2: 2 calls"]
-    assert audited([accepted()], seen(kind=JobKind.CRAWL), calls=calls).held
+
+
+@pytest.mark.parametrize(
+    ("generation", "calls", "said"),
+    [
+        (1, pages(1, "/a", "/a"), "attempt 1: /a 2 times"),
+        (1, [*pages(1, "/a", "/b"), *pages(2, "/a", "/b", "/b")], "attempt 2: /b 2 times"),
+        (1, pages(1, "/a", "/b", "/a", "/a"), "attempt 1: /a 3 times"),
+        (2, pages(1, "/a", "/a", "/a"), "attempt 1: /a 3 times"),
+    ],
+    ids=["its only page", "a page it followed", "the page it began with", "and replayed"],
+)
+def test_a_crawl_that_asked_for_a_page_twice_in_one_attempt_is_told(
+    generation: int, calls: Sequence[ProviderCall], said: str
+) -> None:
+    attempts = max(one.attempt for one in calls)
+    job = seen(kind=JobKind.CRAWL, attempts=attempts, generation=generation)
+    audit = audited([accepted()], job, calls=calls)
+    assert offenders(audit, Broken.CALLED_TWICE) == [f"j: {said}"]
+
+
+@pytest.mark.parametrize(
+    ("generation", "calls"),
+    [
+        (1, pages(1, "/redirect/relative", "/pages/2", "/pages/4")),
+        (1, [*pages(1, "/a", "/b"), *pages(2, "/a", "/b")]),
+        (1, pages(1, "/a", "/b", "/a")),
+        (1, pages(1, "/v2/scrape", "/v2/scrape", "/v2/scrape")),
+        (2, pages(1, "/a", "/b", "/a", "/b")),
+    ],
+    ids=["many pages", "again", "without its query", "by a crawler API", "replayed"],
+)
+def test_a_crawl_may_ask_for_many_pages(generation: int, calls: Sequence[ProviderCall]) -> None:
+    attempts = max(one.attempt for one in calls)
+    job = seen(kind=JobKind.CRAWL, attempts=attempts, generation=generation)
+    assert audited([accepted()], job, calls=calls).held
+
+
+def test_a_call_that_its_job_does_not_count_is_told() -> None:
+    calls = [call(attempt=n) for n in (1, 2, 3)]
+    audit = audited([accepted()], seen(attempts=1), calls=calls)
+    assert offenders(audit, Broken.CALLED_UNCOUNTED) == ["j: attempt 3 called, 1 counted"]
+
+
+def test_calls_that_may_be_counted_by_now_or_were_in_another_generation_are_not_told() -> None:
+    calls = [call(attempt=n) for n in (1, 2)]
+    running = seen(state=JobState.RUNNING, attempts=1)
+    assert not any(audited([accepted()], running, calls=calls).broken.values())
+    assert audited([accepted()], seen(attempts=1, generation=2), calls=calls).held
 
 
 def test_a_replayed_job_may_call_again_under_the_same_numbers() -> None:
@@ -191,9 +248,13 @@ def test_a_success_without_a_result_is_told() -> None:
     assert offenders(audit, Broken.SUCCESS_WITHOUT_RESULT) == ["j: it is succeeded"]
 
 
-def test_a_success_without_a_call_is_told() -> None:
-    audit = audited([accepted()], seen(), calls=[call("another")])
-    assert offenders(audit, Broken.SUCCESS_WITHOUT_CALL) == ["j: 1 attempts"]
+@pytest.mark.parametrize("kind", [JobKind.SEARCH, JobKind.CRAWL])
+@pytest.mark.parametrize("calls", [[call("another")], [call(attempt=1)]], ids=["none", "earlier"])
+def test_a_success_of_an_attempt_without_a_call_is_told(
+    kind: JobKind, calls: Sequence[ProviderCall]
+) -> None:
+    audit = audited([accepted()], seen(kind=kind, attempts=2), calls=calls)
+    assert offenders(audit, Broken.SUCCESS_WITHOUT_CALL) == ["j: attempt 2 succeeded"]
 
 
 @pytest.mark.parametrize("state", [JobState.CANCELED, JobState.EXPIRED])
@@ -240,17 +301,17 @@ def test_the_jobs_of_a_ledger_are_those_that_were_promised() -> None:
 
 def test_calls_without_a_job_are_left_out() -> None:
     said = [
-        {"job_id": "j", "attempt": 2, "kind": "llm"},
-        {"job_id": "probe", "attempt": None, "kind": "llm"},
-        {"job_id": None, "attempt": None, "kind": "crawl"},
+        {"job_id": "j", "attempt": 2, "kind": "llm", "path": "/v1/messages"},
+        {"job_id": "probe", "attempt": None, "kind": "llm", "path": "/v1/messages"},
+        {"job_id": None, "attempt": None, "kind": "crawl", "path": "/robots.txt"},
     ]
-    assert [*calls_of(said)] == [ProviderCall("j", 2, "llm")]
+    assert [*calls_of(said)] == [ProviderCall("j", 2, "llm", "/v1/messages")]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"job_id": "j", "attempt": 1}'])
+@pytest.mark.parametrize("line", ["{", "[]", '{"job_id": "j", "attempt": 1, "kind": "search"}'])
 def test_a_line_that_is_no_call_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "calls.jsonl"
-    path.write_text('{"job_id": "j", "attempt": 1, "kind": "search"}\n' + line)
+    path.write_text('{"job_id": "j", "attempt": 1, "kind": "search", "path": "/"}\n' + line)
     with pytest.raises(ConfigurationError, match=r"calls\.jsonl, line 2: it is no provider call"):
         read_calls(path)
     with pytest.raises(ConfigurationError, match="cannot be read"):

@@ -12,6 +12,7 @@ import pytest
 from forebay.errors import StoreUnavailable
 from forebay.jobs import JobKind, JobState, Lane, OnUnknown
 from forebay.store import JobRef
+from forebay.store.memory import MemoryJobStore
 from forebay.testing.broker import FakeBroker
 from reconciler.census import Census
 from reconciler.loop import run_loop
@@ -158,6 +159,23 @@ async def test_a_rescue_does_not_depend_on_the_broker(world: World) -> None:
     await world.rescuer().turn()
     assert (await world.job()).dead_lettered
     assert (await world.job("late_start")).state is JobState.EXPIRED
+
+
+async def test_who_was_failed_is_buried_also_when_the_store_goes_away_in_the_same_turn(
+    world: World,
+) -> None:
+    class Leaves(MemoryJobStore):
+        async def expire(self, limit: int) -> int:
+            raise StoreUnavailable(f"it was to expire {limit}")
+
+    world.store = Leaves(lambda: world.now)
+    job = await world.submit(max_attempts=1)
+    await world.store.claim(JobRef.of(job), "w", 30)
+    world.advance(31)
+    with pytest.raises(StoreUnavailable):
+        await world.rescuer().turn()
+    (letter,) = world.broker.dead(JobKind.SEARCH)
+    assert letter.correlation_id == job.id
 
 
 async def test_a_call_ten_leases_long_that_renews_is_left_alone(world: World) -> None:

@@ -63,7 +63,7 @@ def test_no_text_of_others_is_ever_read_as_a_field(event: Event) -> None:
 
 def test_every_time_in_a_filter_is_the_servers() -> None:
     filters = (
-        updates.claimable(JobRef.of(a_job())),
+        updates.claimable(JobRef.of(a_job()), "token"),
         updates.lapsed(),
         updates.due(),
         updates.overdue(),
