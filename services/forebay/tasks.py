@@ -1,4 +1,4 @@
-"""Ending background tasks for certain.
+"""Ending background tasks for certain, and knowing who is meant to end.
 
 On Python 3.11 `asyncio.wait_for` loses a cancellation that arrives together with its result (fixed
 in 3.12, CPython gh-86296), and the drivers of the store and the broker are built on it: of PyMongo
@@ -13,6 +13,15 @@ from typing import Any
 
 AGAIN_S = 0.2
 """Long enough for a task to clean up after the first cancellation, short enough for a person."""
+
+
+def canceled() -> bool:
+    """Whether the running task itself was asked to end.
+
+    Some libraries end what waits on a connection that died by a `CancelledError` of their own.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def end(*tasks: asyncio.Task[Any]) -> None:

@@ -170,6 +170,8 @@ def _move_breaches(before: Snapshot, after: Snapshot) -> Iterator[str]:
             yield "it was taken back while its lease was live"
         if after.state is JobState.QUEUED and not before.repeatable:
             yield "it must not be repeated, and was queued again after its attempt was lost"
+        if after.state is JobState.FAILED and before.repeatable and _has_attempts_left(before):
+            yield "it failed for one lost attempt, and had others left"
 
 
 def _count_breaches(before: Snapshot, after: Snapshot) -> Iterator[str]:
@@ -188,6 +190,10 @@ def _count_breaches(before: Snapshot, after: Snapshot) -> Iterator[str]:
             f"{before.attempts} attempts became {after.attempts}, and nothing was claimed or given "
             "back"
         )
+
+
+def _has_attempts_left(before: Snapshot) -> bool:
+    return before.state is JobState.RUNNING and before.attempts < before.max_attempts
 
 
 def _new_record(before: Snapshot, after: Snapshot) -> Attempt | None:

@@ -106,7 +106,11 @@ class Audit:
     open: tuple[str, ...]
     """Accepted jobs that are not terminal."""
     forgotten: int
-    """Accepted jobs that are not in the store, and need not be any more."""
+    """Accepted jobs that are not in the store, and need not be any more: a caller was told their
+    end, and their retention is over."""
+    unproven: tuple[str, ...]
+    """Accepted jobs that are not in the store, whose retention may be over, and of whose end no
+    caller was told: nobody can say any more whether they had one."""
     broken: Mapping[Broken, tuple[Offender, ...]]
     """By promise; one that was not judged is not there."""
 
@@ -117,8 +121,8 @@ class Audit:
 
     @property
     def held(self) -> bool:
-        """Whether everything that was promised was kept, and nothing is still to come."""
-        return not self.open and not any(self.broken.values())
+        """Whether all that was promised was seen to be kept, and nothing is still to come."""
+        return not (self.open or self.unproven) and not any(self.broken.values())
 
     @property
     def lost(self) -> tuple[Offender, ...]:
@@ -142,7 +146,8 @@ class Audit:
             for what, offenders in self.broken.items()
             for offender in offenders
         ]
-        return [*broken, *(f"still open: {job_id}" for job_id in self.open)]
+        left = [f"still open: {job_id}" for job_id in self.open]
+        return [*broken, *left, *(f"not proven: {job_id}" for job_id in self.unproven)]
 
     def as_json(self) -> dict[str, Any]:
         """The same for programs, every offender named."""
@@ -156,6 +161,7 @@ class Audit:
             "by_state": dict(self.by_state),
             "open": list(self.open),
             "forgotten": self.forgotten,
+            "unproven": list(self.unproven),
             "broken": {
                 what.name.lower(): [{"name": o.name, "detail": o.detail} for o in offenders]
                 for what, offenders in self.broken.items()
@@ -169,6 +175,10 @@ class _Promise:
 
     at: datetime
     """When it was accepted first."""
+    open_at: datetime
+    """When a caller was told last that it is not terminal; its retention begins after that."""
+    generation: int = 1
+    """The latest one that a caller was told."""
     ttl_s: int = DEFAULT_TTL_S
     told: dict[int | None, set[str]] = field(default_factory=lambda: defaultdict(set))
     """The terminal states that callers were told, by generation."""
@@ -198,10 +208,10 @@ def judge(
     seen = {job.id: job for job in jobs if job.id in promises}
     missing = {i: promise for i, promise in promises.items() if i not in seen}
     kept = {i: promise for i, promise in missing.items() if not _over(promise, now)}
+    over = {i: promise for i, promise in missing.items() if i not in kept}
+    unproven = tuple(i for i, promise in over.items() if not _end_told(promise))
     broken: dict[Broken, Iterable[Offender]] = {
-        Broken.LOST: (
-            Offender(i, f"accepted at {_time(promise.at)}") for i, promise in kept.items()
-        ),
+        Broken.LOST: _lost(kept, promises, seen),
         Broken.NOT_FOUND: _not_found(promises),
         Broken.DUPLICATES: _duplicates(ledger),
         Broken.TOLD_OTHERWISE: _told_otherwise(promises, seen),
@@ -217,7 +227,8 @@ def judge(
         unknown=meanings[Meaning.UNKNOWN],
         by_state=dict(sorted(Counter(job.state.value for job in seen.values()).items())),
         open=tuple(i for i, job in seen.items() if not job.state.terminal),
-        forgotten=len(missing) - len(kept),
+        forgotten=len(over) - len(unproven),
+        unproven=unproven,
         broken={what: tuple(broken[what]) for what in Broken if what in broken},
     )
 
@@ -228,7 +239,7 @@ def _promises(ledger: Iterable[Answer]) -> dict[str, _Promise]:
         if answer.job_id is None:
             continue
         if answer.accepted:
-            promise = found.setdefault(answer.job_id, _Promise(answer.at))
+            promise = found.setdefault(answer.job_id, _Promise(answer.at, answer.at))
             promise.ttl_s = answer.result_ttl_s or promise.ttl_s
         if answer.job_id in found:
             _note(found[answer.job_id], answer)
@@ -236,15 +247,35 @@ def _promises(ledger: Iterable[Answer]) -> dict[str, _Promise]:
 
 
 def _note(promise: _Promise, answer: Answer) -> None:
-    if answer.state is not None and JobState(answer.state).terminal:
-        promise.told[answer.generation].add(answer.state)
+    promise.generation = max(promise.generation, answer.generation or 1)
+    if answer.state is not None:
+        if JobState(answer.state).terminal:
+            promise.told[answer.generation].add(answer.state)
+        else:
+            promise.open_at = max(promise.open_at, answer.at)
     if answer.status == 404 and not _over(promise, answer.at):
         promise.not_found.append(answer.at)
 
 
 def _over(promise: _Promise, at: datetime) -> bool:
-    """Whether the job may be forgotten by then: its end is not known, at its earliest at once."""
-    return at - promise.at >= timedelta(seconds=promise.ttl_s)
+    """Whether the job may be forgotten by then: its end came after it was last seen open."""
+    return at - promise.open_at >= timedelta(seconds=promise.ttl_s)
+
+
+def _end_told(promise: _Promise) -> bool:
+    """Whether a caller was told how its latest generation ended."""
+    return promise.generation in promise.told or None in promise.told
+
+
+def _lost(
+    kept: Mapping[str, _Promise], promises: Mapping[str, _Promise], seen: Mapping[str, Seen]
+) -> Iterator[Offender]:
+    """Jobs that are gone, and those of which a retry that a caller was told of is."""
+    for job_id, promise in kept.items():
+        yield Offender(job_id, f"accepted at {_time(promise.at)}")
+    for job_id, job in seen.items():
+        if (told := promises[job_id].generation) > job.generation:
+            yield Offender(job_id, f"told of generation {told}; the store has {job.generation}")
 
 
 def _not_found(promises: Mapping[str, _Promise]) -> Iterator[Offender]:

@@ -28,7 +28,7 @@ from yarl import URL
 from forebay import __version__
 from forebay.errors import BrokerUnavailable, ConfigurationError, TopologyMissing
 from forebay.settings import BrokerSettings
-from forebay.tasks import end
+from forebay.tasks import canceled, end
 
 CONNECT_WITHIN_S = 10.0
 CALL_WITHIN_S = 5.0
@@ -90,12 +90,6 @@ def translated(what: str) -> Iterator[None]:
         raise BrokerUnavailable(f"{what}: the channel was lost") from error
     except CONNECTION_EXCEPTIONS as error:
         raise BrokerUnavailable(f"{what}: {_text(error)}") from error
-
-
-def canceled() -> bool:
-    """Whether the running task itself was asked to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _text(error: BaseException) -> str:

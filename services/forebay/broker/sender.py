@@ -33,14 +33,13 @@ from forebay.broker.connection import (
     CLOSE_WITHIN_S,
     Backoff,
     Link,
-    canceled,
     open_link,
     while_alive,
 )
 from forebay.broker.envelope import Envelope
 from forebay.errors import BrokerUnavailable
 from forebay.settings import BrokerSettings
-from forebay.tasks import end
+from forebay.tasks import canceled, end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics

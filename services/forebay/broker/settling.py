@@ -15,12 +15,13 @@ from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from forebay.broker import DeadReason, JobMessage, Malformed
-from forebay.broker.connection import CALL_WITHIN_S, canceled
+from forebay.broker.connection import CALL_WITHIN_S
 from forebay.broker.envelope import Envelope, dead
 from forebay.broker.sender import ConfirmedSender
 from forebay.broker.topology import DEAD_EXCHANGE, routing_key
 from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.jobs import JobKind, Lane
+from forebay.tasks import canceled
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics

@@ -76,6 +76,7 @@ def _show(found: Audit) -> None:
         told = [f"{one.name}: {one.detail}" for one in found.broken.get(what, ())]
         _name(console, what, told)
     _name(console, "open", found.open)
+    _name(console, "not proven", found.unproven)
     console.print(_conclusion(found))
 
 
@@ -88,7 +89,9 @@ def _counts(found: Audit) -> Table:
     table.add_row("terminal", str(found.terminal), "")
     table.add_row("open", _alarm(len(found.open)), "")
     if found.forgotten:
-        table.add_row("forgotten", str(found.forgotten), "their retention is over")
+        table.add_row("forgotten", str(found.forgotten), "their end was told, their retention over")
+    if found.unproven:
+        table.add_row("not proven", _alarm(len(found.unproven)), "gone, and nobody saw their end")
     for what in Broken:
         if what in found.broken:
             table.add_row(what, _alarm(len(found.broken[what])), "")
@@ -116,5 +119,11 @@ def _conclusion(found: Audit) -> str:
     if found.held:
         return "Everything that was promised was kept."
     broken = [f"{what}: {len(found.broken[what])}" for what in Broken if found.broken.get(what)]
-    still_open = [f"still open: {len(found.open)}"] if found.open else []
-    return f"[bold red]Not kept: {'; '.join([*broken, *still_open])}.[/bold red]"
+    if found.open:
+        broken.append(f"still open: {len(found.open)}")
+    if found.unproven:
+        broken.append(
+            f"not proven: {len(found.unproven)}, gone after their retention or from another "
+            "database; audit within the retention, or have callers ask for the end"
+        )
+    return f"[bold red]Not kept: {'; '.join(broken)}.[/bold red]"

@@ -29,6 +29,7 @@ from forebay.errors import StoreError, StoreOverloaded, StoreUnavailable
 from forebay.jobs import Job
 from forebay.store import InsertResult, JobStore
 from forebay.store.documents import utf8
+from forebay.tasks import canceled
 
 MIB = 1024 * 1024
 _ALWAYS_LEFT = 0.1
@@ -217,7 +218,10 @@ class GroupCommit:
             return False
         except asyncio.CancelledError:
             _fail(batch, StoreUnavailable())
-            raise
+            if canceled():
+                raise
+            # Some library's own: were it to end the flusher, no accept would ever be answered.
+            return False
         except Exception as refused:  # noqa: BLE001  the flusher outlives any job
             return await self._commit_apart(batch, refused)
         crashpoint(CrashPoint.INGRESS_AFTER_INSERT)

@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from forebay.broker import Delivery
-from forebay.broker.connection import canceled
-from forebay.tasks import end
+from forebay.tasks import canceled, end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.worker.lanes import LaneBuffer

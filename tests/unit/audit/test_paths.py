@@ -202,6 +202,10 @@ def test_a_state_may_follow_another_only_as_the_table_says(
             "it must not be repeated, and was claimed again",
         ),
         (
+            [RUNNING, lived(JobState.FAILED, has_error=True, **an_ended_attempt("lease_lost"))],
+            "it failed for one lost attempt, and had others left",
+        ),
+        (
             [
                 replace(RUNNING, repeatable=False),
                 lived(JobState.QUEUED, **an_ended_attempt("lease_lost")),

@@ -90,10 +90,46 @@ def test_an_accepted_job_that_is_not_there_is_lost() -> None:
 
 
 def test_a_job_is_not_lost_once_its_retention_may_be_over() -> None:
-    ledger = [accepted("short", result_ttl_s=300), accepted("long", result_ttl_s=301)]
+    ledger = [
+        *(accepted("short", result_ttl_s=300), accepted("long", result_ttl_s=301)),
+        *(told("short", state="succeeded"), told("long", state="succeeded")),
+    ]
     audit = audited(ledger)
     assert [o.name for o in audit.broken[Broken.LOST]] == ["long"]
-    assert audit.forgotten == 1
+    assert (audit.forgotten, audit.unproven) == (1, ())
+
+
+def test_what_is_gone_and_whose_end_nobody_was_told_proves_nothing() -> None:
+    audit = audited([accepted("a", result_ttl_s=300, state="queued")])
+    assert not audit.held
+    assert (audit.forgotten, audit.unproven) == (0, ("a",))
+    assert not any(audit.broken.values())
+    assert audit.findings() == ["not proven: a"]
+    replayed = [
+        accepted("a", result_ttl_s=60, state="queued"),
+        told("a", state="failed", generation=1),
+        accepted("a", path="/v1/jobs/a/retry", state="queued", generation=2),
+    ]
+    assert audited(replayed).unproven == ("a",)
+
+
+def test_the_retention_begins_when_the_job_was_seen_open_last() -> None:
+    late = AT + timedelta(minutes=4)
+    ledger = [accepted(result_ttl_s=120), told(at=late, state="running")]
+    gone = told(at=SOON, status=404)
+    audit = audited([*ledger, gone])
+    assert [o.name for o in audit.broken[Broken.LOST]] == ["j"]
+    assert [o.name for o in audit.broken[Broken.NOT_FOUND]] == ["j"]
+
+
+def test_a_retry_that_a_caller_was_told_of_may_not_be_gone() -> None:
+    ledger = [
+        accepted(state="queued"),
+        told(state="failed", generation=1),
+        accepted(path="/v1/jobs/j/retry", state="queued", generation=2),
+    ]
+    audit = audited(ledger, seen(state=JobState.FAILED))
+    assert offenders(audit, Broken.LOST) == ["j: told of generation 2; the store has 1"]
 
 
 @pytest.mark.parametrize("changes", [{"status": 503}, {"status": 0}, {"status": 201}])

@@ -23,7 +23,7 @@ class GatedStore(MemoryJobStore):
         self.gate.set()
         self.arrived = asyncio.Event()
         self.batches: list[int] = []
-        self.failures: list[Exception] = []
+        self.failures: list[BaseException] = []
 
     async def insert(self, jobs: Sequence[Job]) -> Sequence[InsertResult]:
         self.batches.append(len(jobs))
@@ -270,6 +270,16 @@ async def test_when_the_store_goes_away_over_a_bad_job_the_rest_does_not_wait_fo
         _, *errors = await asyncio.gather(first, *rest, return_exceptions=True)
     assert {type(error) for error in errors} == {StoreUnavailable}
     assert store.batches == [1, 64, 32]
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_a_store_that_is_away(
+    store: GatedStore,
+) -> None:
+    async with GroupCommit(store) as commit:
+        store.failures.append(asyncio.CancelledError())
+        with pytest.raises(StoreUnavailable):
+            await commit.insert(a_job())
+        assert await commit.insert(a_job()) == Inserted()
 
 
 async def test_a_bad_job_among_many_is_found_in_few_writes(store: GatedStore) -> None:
