@@ -135,8 +135,10 @@ class GroupCommit:
         same job can be inserted again), `Unstorable`.
         """
         size = len(utf8(job.input)) + len(utf8(job.metadata))
-        if self._closing or self._is_full(size) or self._is_hopeless():
+        if self._closing or self._is_full(size):
             raise StoreOverloaded
+        if self._is_hopeless():
+            raise StoreUnavailable("the last writes took too long")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[InsertResult] = loop.create_future()
         # A caller that left does not ask for the error; reading it here keeps the loop silent.
@@ -202,7 +204,7 @@ class GroupCommit:
             self._pending.popleft()
             self._pending_bytes -= accept.size
             if accept.began < too_old:
-                accept.answer.set_exception(StoreOverloaded())
+                accept.answer.set_exception(StoreUnavailable("the writes before took too long"))
                 continue
             batch.append(accept)
             size += accept.size
