@@ -266,8 +266,8 @@ class RabbitWorld:
 
     async def block(self) -> None:
         """Raise the memory alarm."""
-        self._blocked = True
         await self.control("set_vm_memory_high_watermark", "0.00001")
+        self._blocked = True
 
     async def unblock(self) -> None:
         await self.control("set_vm_memory_high_watermark", "0.6")
