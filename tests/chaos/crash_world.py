@@ -28,6 +28,7 @@ from forebay.tasks import end
 from forebay.testing.polling import pace, until
 from ingress.problems import ProblemCode
 from tests.e2e.callers import Callers
+from tests.e2e.worker_settings import of_workers
 
 from .process_logs import log_lines
 from .report import Row
@@ -42,7 +43,7 @@ QUICK_LOOPS = {
     "FOREBAY_RECONCILER_PUBLISH_AFTER_S": "1",
     "FOREBAY_RECONCILER_LOST_AFTER_S": "1.5",
     # The default, so that a death takes no more jobs along than it would.
-    **{f"FOREBAY_{kind}_CONCURRENCY": "20" for kind in ("SEARCH", "CRAWLER", "LLM")},
+    **of_workers(CONCURRENCY=20),
 }
 HIT_WITHIN_S = 180.0
 """From one death at a place to the next one, at most, on a busy machine."""

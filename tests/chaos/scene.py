@@ -37,13 +37,14 @@ from forebay.settings import StoreSettings
 from forebay.store.mongo import MongoJobStore, open_store
 from forebay.testing.polling import pace, until
 from tests.e2e.callers import Callers
+from tests.e2e.worker_settings import of_workers
 
 from .observer import Observer
 from .report import Row
 
-SHORT_LEASES = {f"FOREBAY_{kind}_LEASE_S": "3" for kind in ("SEARCH", "CRAWLER", "LLM")}
-QUICK_RETRIES = {f"FOREBAY_{kind}_RETRY_BASE_S": "0.2" for kind in ("SEARCH", "CRAWLER", "LLM")}
-QUICK_CALLS = {f"FOREBAY_{kind}_CONCURRENCY": "100" for kind in ("SEARCH", "CRAWLER", "LLM")}
+SHORT_LEASES = of_workers(LEASE_S=3)
+QUICK_RETRIES = of_workers(RETRY_BASE_S=0.2)
+QUICK_CALLS = of_workers(CONCURRENCY=100)
 
 
 @dataclass

@@ -23,6 +23,7 @@ from forebay.local.environment import Crew
 from forebay.tasks import end
 from forebay.testing.polling import pace
 from tests.e2e.callers import Callers
+from tests.e2e.worker_settings import of_workers
 
 from .conftest import Rows
 from .links import NAMES, Links, linked
@@ -45,7 +46,7 @@ NOTICED_WITHIN_S = 60.0
 three heartbeats of 15 s. Only then can its messages go to others."""
 ROBOTS_REMEMBERED_S = 35.0
 """A site whose robots.txt could not be had is left alone for half a minute and some jitter."""
-WORKERS_ARE_TOLD = {"TIMEOUT_S": "5", "CONCURRENCY": "40", "LEASE_S": "5"}
+WORKERS_ARE_TOLD = of_workers(TIMEOUT_S=5, CONCURRENCY=40, LEASE_S=5)
 """A call whose answer a black hole took must not hold its slot for a minute."""
 QUICK_HEARTBEAT = {"FOREBAY_AMQP_HEARTBEAT_S": "2"}
 
@@ -230,11 +231,6 @@ async def test_links_that_are_harmed_in_every_way_lose_nothing_and_work_again(
 @asynccontextmanager
 async def harming(directory: Path, seed: int, *, quick: bool) -> AsyncIterator[Harm]:
     """A scene whose links can be harmed; under load until it is judged."""
-    told = {
-        f"FOREBAY_{kind}_{name}": value
-        for kind in ("SEARCH", "CRAWLER", "LLM")
-        for name, value in WORKERS_ARE_TOLD.items()
-    }
     crew = Crew(pauses_s=(0.05, 0.05))
     async with (
         linked(directory, seed) as links,
@@ -244,7 +240,7 @@ async def harming(directory: Path, seed: int, *, quick: bool) -> AsyncIterator[H
             seed=seed,
             crew=crew,
             callers=links.callers,
-            **told,
+            **WORKERS_ARE_TOLD,
             **(QUICK_HEARTBEAT if quick else {}),
         ) as here,
     ):

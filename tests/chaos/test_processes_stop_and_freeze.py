@@ -18,6 +18,7 @@ from forebay.local.environment import Crew
 from forebay.testing.polling import until
 from forebay.worker.pool import HAND_BACK_S
 from tests.e2e.callers import Callers
+from tests.e2e.worker_settings import of_workers
 
 from .balancer import balancing
 from .broker_hands import metric
@@ -52,7 +53,7 @@ SPARE = 2
 SETTINGS = {
     "FOREBAY_SEARCH_CONCURRENCY": f"{SLOTS}",
     "FOREBAY_SEARCH_PREFETCH": f"{SLOTS}",
-    **{f"FOREBAY_{kind}_GRACE_S": "30" for kind in ("SEARCH", "CRAWLER", "LLM")},
+    **of_workers(GRACE_S=30),
     # Three questions of a balancer that gets no answer, and each is given up after a second.
     "FOREBAY_INGRESS_LAME_DUCK_S": "3",
 }

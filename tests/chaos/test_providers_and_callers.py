@@ -26,6 +26,7 @@ import pytest
 from forebay.jobs import Job
 from forebay.testing.polling import pace, until
 from tests.e2e.callers import Callers
+from tests.e2e.worker_settings import of_workers
 
 from .conftest import Rows
 from .own_jobs import (
@@ -49,8 +50,7 @@ SEARCH_SLOTS, SEARCH_CALL_S = 10, 0.2
 BURST, BURST_EVERY_S = 60, 1.6
 """The last of a burst waits for five rounds of calls: a second, far more than any noise."""
 SETTINGS = {
-    **{f"FOREBAY_{kind}_LEASE_S": f"{LEASE_S:g}" for kind in ("SEARCH", "CRAWLER", "LLM")},
-    **{f"FOREBAY_{kind}_RETRY_BASE_S": "1" for kind in ("SEARCH", "CRAWLER", "LLM")},
+    **of_workers(LEASE_S=LEASE_S, RETRY_BASE_S=1),
     "FOREBAY_SEARCH_CONCURRENCY": f"{SEARCH_SLOTS}",
     "FOREBAY_LLM_CONCURRENCY": f"{LLM_SLOTS}",
     "FOREBAY_LLM_TIMEOUT_S": f"{LLM_TIMEOUT_S:g}",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from forebay.crashpoints import Action, CrashPoint
+from tests.e2e.worker_settings import of_workers
 
 from .conftest import Rows
 from .crash_world import COLUMNS, CREW, QUICK_LOOPS, Column, CrashCallers, Crasher, Hits, Sort
@@ -25,7 +26,7 @@ LONG, SAMPLED = 10, 2
 PER_SECOND = 12
 GRACE_S, HAND_BACK_S = 30.0, 5.0
 """The default of every worker, and what handing back may take after it."""
-GRACE = {f"FOREBAY_{kind}_GRACE_S": f"{GRACE_S:g}" for kind in ("SEARCH", "CRAWLER", "LLM")}
+GRACE = of_workers(GRACE_S=GRACE_S)
 # Who drains leaves nothing behind that the pruner could find.
 STEPS = tuple(
     replace(

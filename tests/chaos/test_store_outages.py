@@ -7,22 +7,28 @@ while the store is away.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
+from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
+from pymongo.errors import PyMongoError
 
-from forebay.errors import StoreUnavailable
+from forebay.jobs import JobKind
 from forebay.local.mongodb import MongoServer
+from forebay.store.indexes import JOBS
 from forebay.testing.polling import pace, until
+from tests.e2e.worker_settings import of_workers
 
 from .conftest import Rows
-from .own_jobs import calls_of, ended, enter, in_flight, jobs_of, llm, submitted
+from .observer import DATABASE
+from .own_jobs import calls_of, ended, enter, in_flight, llm, submitted
 from .patient_callers import PatientCallers, passed
 from .prober import Probe, Prober, probing
 from .process_figures import connections_to, is_frozen, memory_mib
@@ -40,8 +46,7 @@ SPARE = 5
 """Tries more: on a busy machine everything may have been taken back before the store died."""
 LLM_LEASE_S = 3.0
 SETTINGS = {
-    **{f"FOREBAY_{kind}_LEASE_S": "30" for kind in ("SEARCH", "CRAWLER")},
-    **{f"FOREBAY_{kind}_RETRY_BASE_S": "1" for kind in ("SEARCH", "CRAWLER")},
+    **of_workers("SEARCH", "CRAWLER", LEASE_S=30, RETRY_BASE_S=1),
     "FOREBAY_LLM_LEASE_S": f"{LLM_LEASE_S:g}",
 }
 
@@ -204,22 +209,33 @@ class Trial:
         )
 
     async def finished_after(self, outage: Outage) -> float:
-        """Seconds from the store's return to the first end of a job, of those that were probed."""
+        """Seconds from the store's return until a job of every kind had its end.
+
+        Of any age: a job that was accepted just now waits behind all that waited before it.
+        """
         up = datetime.fromtimestamp(time.time() - (time.monotonic() - outage.up), UTC)
-        found: list[datetime] = []
+        ends: dict[str, datetime] = {}
 
-        async def one_finished() -> bool:
-            since = self.prober.sent_between(outage.down - 5, time.monotonic())
-            ids = [p.job_id for p in since if p.job_id is not None]
-            try:
-                jobs = await jobs_of(self.here, ids)
-            except StoreUnavailable:
-                return False  # our own client finds it again a little later
-            found.extend(job.finished_at for job in jobs.values() if job.finished_at is not None)
-            return any(at > up for at in found)
+        async def every_kind_finished() -> bool:
+            with contextlib.suppress(PyMongoError):  # our client finds it again a little later
+                ends.update(await self.first_ends(client, up))
+            return len(ends) == len(JobKind)
 
-        await until(one_finished, BACK_WITHIN_S)
-        return min((at - up).total_seconds() for at in found if at > up)
+        url = self.mongodb.url
+        async with AsyncMongoClient(url, directConnection=True, tz_aware=True) as client:
+            await until(every_kind_finished, BACK_WITHIN_S)
+        return max((at - up).total_seconds() for at in ends.values())
+
+    async def first_ends(
+        self, client: AsyncMongoClient[dict[str, Any]], since: datetime
+    ) -> dict[str, datetime]:
+        """When the first job of each kind had its end after that moment."""
+        pipeline = [
+            {"$match": {"finished_at": {"$gt": since}}},
+            {"$group": {"_id": "$kind", "at": {"$min": "$finished_at"}}},
+        ]
+        jobs = client[DATABASE][JOBS]
+        return {found["_id"]: found["at"] async for found in await jobs.aggregate(pipeline)}
 
     async def judged(self, row: Row, planned: int) -> None:
         """Everything accepted so far has its end, by every judge; the new jobs are the row's."""

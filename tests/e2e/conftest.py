@@ -11,8 +11,9 @@ import pytest
 from forebay.local.stack import Stack
 
 from .callers import Callers
+from .worker_settings import of_workers
 
-SHORT_LEASES = {f"FOREBAY_{kind}_LEASE_S": "3" for kind in ("SEARCH", "CRAWLER", "LLM")}
+SHORT_LEASES = of_workers(LEASE_S=3)
 
 
 @asynccontextmanager

@@ -44,6 +44,7 @@ from tests.contract.store.jobs import (
 
 from .callers import Callers, calls_by_job
 from .conftest import SHORT_LEASES
+from .worker_settings import of_workers
 
 SOON_S = 30
 """Longer than the way to the copy, so that nothing has run out before it is made."""
@@ -52,7 +53,7 @@ LARGE = '{"text": "' + "r" * 1_000_000 + '"}'
 SETTINGS = {
     **SHORT_LEASES,
     # Little at once: there is a backlog, in the store and in the queues, when the copy is made.
-    **{f"FOREBAY_{kind}_CONCURRENCY": "4" for kind in ("SEARCH", "CRAWLER", "LLM")},
+    **of_workers(CONCURRENCY=4),
     "FOREBAY_RECONCILER_REFILLER_EVERY_S": "1",
     "FOREBAY_RECONCILER_LOST_AFTER_S": "3",
 }

@@ -37,6 +37,15 @@ def over(link: FaultProxy, world: RabbitWorld) -> BrokerSettings:
     )
 
 
+def consumer_over(link: FaultProxy, world: RabbitWorld, prefetch: int) -> RabbitConsumer:
+    logger = world.log.logger
+    consumer = RabbitConsumer(
+        over(link, world), JobKind.SEARCH, prefetch, "search_worker", world.metrics, logger
+    )
+    consumer.timing = FAST
+    return consumer
+
+
 async def silenced(link: FaultProxy) -> None:
     """What passes its connections now is lost, and they are silent from then on."""
     await link.inject(Fault.BLACK_HOLE)
@@ -47,10 +56,7 @@ async def silenced(link: FaultProxy) -> None:
 async def test_a_consumer_on_a_silent_link_is_replaced_before_the_heartbeat_fails(
     world: RabbitWorld, link: FaultProxy
 ):
-    consumer = RabbitConsumer(
-        over(link, world), JobKind.SEARCH, 20, "search_worker", world.metrics, world.log.logger
-    )
-    consumer.timing = FAST
+    consumer = consumer_over(link, world, prefetch=20)
     publisher = await world.publisher()
     async with consuming(consumer) as received:
         before = link.counts["connections"]
@@ -68,10 +74,7 @@ async def test_a_consumer_on_a_silent_link_is_replaced_before_the_heartbeat_fail
 async def test_a_link_slower_than_our_patience_leaves_one_consumer_of_each_lane(
     world: RabbitWorld, link: FaultProxy
 ):
-    consumer = RabbitConsumer(
-        over(link, world), JobKind.SEARCH, 4, "search_worker", world.metrics, world.log.logger
-    )
-    consumer.timing = FAST
+    consumer = consumer_over(link, world, prefetch=4)
     publisher = await world.publisher()
 
     async def consumers(count: int) -> bool:

@@ -14,7 +14,7 @@ from forebay.jobs import JobKind, Lane
 from forebay.store import JobRef, Route
 from forebay.store.memory import MemoryJobStore
 
-from .conftest import World
+from .conftest import World, all_turns
 
 FIRST = next((kind, Lane.INTERACTIVE) for kind in JobKind)
 
@@ -44,9 +44,7 @@ async def test_a_route_that_cannot_be_looked_into_is_named_and_the_next_are_refi
     await world.fill(25)
     world.advance(60)
     world.broker.purge()
-    refiller = world.refiller()
-    while await refiller.turn():
-        pass
+    await all_turns(world.refiller())
     assert world.waiting() == 25
     failed = {line["route"] for line in told.entries if line["event"] == "loop.failed"}
     assert failed == {".".join(FIRST)}
@@ -66,9 +64,7 @@ async def test_a_short_queue_is_counted_no_further_than_one_turn_can_refill(worl
     world.broker.purge()
     await world.fill(15, "after")
     world.advance(20)
-    refiller = world.refiller()
-    while await refiller.turn():
-        pass
+    await all_turns(world.refiller())
     # Ten pages of ten, and the batch that may be in the hands of workers.
     assert store.limits == [15 + 10 + 100, 115 + 10 + 100, 215 + 10 + 100]
     assert world.waiting() == 15 + 300 - 10

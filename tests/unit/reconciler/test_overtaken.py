@@ -8,7 +8,7 @@ from forebay.jobs import Event, JobKind, JobState, Lane
 from forebay.store import Claimed, JobRef
 from tests.contract.store.jobs import an_ending
 
-from .conftest import World
+from .conftest import World, all_turns
 
 ROUTE = (JobKind.SEARCH, Lane.DEFAULT)
 LOST = {"reason": "lost"}
@@ -20,25 +20,19 @@ async def claim(world: World, job_id: str) -> None:
     assert (await world.job(job_id)).state is JobState.RUNNING
 
 
-async def refill(world: World) -> None:
-    refiller = world.refiller()
-    while await refiller.turn():
-        pass
-
-
 async def test_what_younger_jobs_overtook_is_published_again(world: World) -> None:
     await world.fill(7, "lost")
     world.broker.purge()
     world.advance(10)
     await world.fill(5, "after")
     world.advance(30)
-    await refill(world)
+    await all_turns(world.refiller())
     assert world.waiting() == 5, "nobody was overtaken yet"
     await claim(world, "after_0")
-    await refill(world)
+    await all_turns(world.refiller())
     assert world.waiting() == 12
     world.advance(30)
-    await refill(world)
+    await all_turns(world.refiller())
     assert world.waiting() == 12, "what is published again is not overtaken any more"
 
 
@@ -47,7 +41,7 @@ async def test_what_was_published_about_the_same_time_was_not_overtaken(world: W
     await world.fill(5, "after")
     await claim(world, "after_4")
     world.advance(60)
-    await refill(world)
+    await all_turns(world.refiller())
     assert world.waiting() == 10
 
 
@@ -59,7 +53,7 @@ async def test_a_job_that_was_published_again_overtakes_nobody(world: World) -> 
     await world.store.mark_published([JobRef.of(job)])
     await claim(world, "waits_0")
     world.advance(60)
-    await refill(world)
+    await all_turns(world.refiller())
     assert world.waiting() == 6
 
 
@@ -71,13 +65,13 @@ async def test_jobs_that_the_relay_published_late_count_as_overtakers_too(world:
     world.advance(30)
     await world.relay().turn()
     world.advance(12)
-    await refill(world)
+    await all_turns(world.refiller())
     assert world.waiting() == 5, "nobody was overtaken yet"
     await world.submit("last")
     world.advance(12)
     await world.relay().turn()
     await claim(world, "last")
-    await refill(world)
+    await all_turns(world.refiller())
     assert world.waiting() == 6 + 7
 
 
@@ -94,7 +88,7 @@ async def test_a_job_that_runs_again_overtakes_nobody(world: World) -> None:
     assert world.waiting() == 7
     await claim(world, "waits_0")
     world.advance(60)
-    await refill(world)
+    await all_turns(world.refiller())
     assert world.waiting() == 7
 
 
@@ -117,8 +111,7 @@ async def test_what_is_lost_under_an_overload_is_found_however_late_jobs_are_pub
                 await claim(world, world.broker.take(*ROUTE).envelope.correlation_id)
             assert queue, "it is never empty"
         if second > 40 and second % 10 == 0:
-            while await refiller.turn():
-                pass
+            await all_turns(refiller)
         world.advance(1)
     again = {stored.envelope.correlation_id for stored in queue}
     ran = {job_id for job_id in lost if (await world.job(job_id)).state is JobState.RUNNING}
@@ -141,5 +134,5 @@ async def test_a_backlog_that_is_worked_off_in_order_is_left_alone(world: World)
     for n in range(25):
         await claim(world, f"waits_{n}_0")
         world.advance(3)
-        await refill(world)
+        await all_turns(world.refiller())
         assert world.waiting() == 30

@@ -11,7 +11,7 @@ from forebay.testing.broker import FakePublisher
 from reconciler.outbox import Outbox
 from reconciler.refiller import Refiller, RefillRules
 
-from .conftest import World
+from .conftest import World, all_turns
 
 
 async def test_wiped_queues_are_refilled(world: World) -> None:
@@ -44,10 +44,7 @@ async def test_a_long_wiped_queue_is_refilled_at_once_and_not_a_batch_each_time_
     await world.fill(347)
     world.advance(60)
     world.broker.purge()
-    refiller, turns = world.refiller(), 1
-    while await refiller.turn():
-        turns += 1
-        assert turns < 10
+    assert await all_turns(world.refiller()) < 10
     assert world.waiting() == 347
 
 
@@ -69,15 +66,13 @@ async def test_what_was_too_young_at_the_wipe_is_refilled_into_a_queue_that_has_
     world.broker.purge()
     world.advance(10)
     refiller = world.refiller()
-    while await refiller.turn():
-        pass
+    await all_turns(refiller)
     assert world.waiting() == 15
     world.advance(20)
     await world.fill(15, "after")
     assert world.waiting() == 30
     world.advance(20)
-    while await refiller.turn():
-        pass
+    await all_turns(refiller)
     assert world.waiting() == 45
 
 
@@ -111,8 +106,7 @@ async def test_a_refill_that_takes_its_time_takes_nothing_that_came_after_the_qu
     world.advance(3)
     await world.fill(30, "after")
     world.advance(36)
-    while await refiller.turn():
-        pass
+    await all_turns(refiller)
     assert world.waiting() == 60 + 30
 
 
@@ -122,8 +116,7 @@ async def test_what_was_refilled_is_not_lost_again_for_the_same_reason(world: Wo
     world.broker.purge()
     refiller = world.refiller()
     for _ in range(60):
-        while await refiller.turn():
-            pass
+        await all_turns(refiller)
         world.advance(10)
     assert world.waiting() == 25
 
@@ -139,8 +132,7 @@ async def test_a_refill_that_the_broker_does_not_take_is_tried_at_the_next_turn(
     assert not await refiller.turn()
     assert world.waiting() == 12
     world.broker.max_length = None
-    while await refiller.turn():
-        pass
+    await all_turns(refiller)
     assert world.waiting() == 25
 
 
@@ -153,16 +145,14 @@ async def test_a_queue_that_was_wiped_under_load_is_refilled_although_it_is_not_
     await world.fill(15, "after")
     world.advance(20)
     refiller = world.refiller()
-    while await refiller.turn():
-        pass
+    await all_turns(refiller)
     # All but a batch, which may be in the hands of workers: the oldest are there again.
     assert world.waiting() == 15 + 80 - 10
     world.advance(3600)
     assert not await refiller.turn()
     assert world.waiting() == 15 + 80 - 10
     world.broker.purge()
-    while await refiller.turn():
-        pass
+    await all_turns(refiller)
     assert world.waiting() == 95
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -36,37 +37,38 @@ class Renewals:
         return answer
 
 
-async def test_the_lease_is_renewed_until_the_end_is_stored() -> None:
-    rig = Rig(lease_s=0.03)
-    finish, renewals = rig.store.finish, Renewals(rig)
+async def ended_while(rig: Rig, storing: Callable[[], Awaitable[None]]) -> Job:
+    """A job as it is after its end; before each try to store it, `storing` is waited for."""
+    finish = rig.store.finish
 
     async def slow(*args: Any) -> Job | None:
-        await until(lambda: len(renewals.answers) >= 5)
+        await storing()
         return await finish(*args)
 
     rig.store.finish = slow  # type: ignore[assignment, method-assign]
     async with rig.working():
         await rig.submit()
         await rig.settled()
-    assert (await rig.job()).state is JobState.SUCCEEDED
+    return await rig.job()
+
+
+async def test_the_lease_is_renewed_until_the_end_is_stored() -> None:
+    rig = Rig(lease_s=0.03)
+    renewals = Renewals(rig)
+    job = await ended_while(rig, lambda: until(lambda: len(renewals.answers) >= 5))
+    assert job.state is JobState.SUCCEEDED
     assert set(renewals.answers) == {Renewal.HELD}
 
 
 async def test_a_result_is_stored_although_its_caller_asks_to_stop_meanwhile() -> None:
     rig = Rig(lease_s=0.03)
-    finish, renewals = rig.store.finish, Renewals(rig)
+    renewals = Renewals(rig)
 
-    async def slow(*args: Any) -> Job | None:
-        job = await rig.job()
-        rig.store._put(job.evolve(state=JobState.CANCELING))
+    async def canceled_meanwhile() -> None:
+        rig.store._put((await rig.job()).evolve(state=JobState.CANCELING))
         await until(lambda: renewals.answers.count(Renewal.CANCELING) >= 3)
-        return await finish(*args)
 
-    rig.store.finish = slow  # type: ignore[assignment, method-assign]
-    async with rig.working():
-        await rig.submit()
-        await rig.settled()
-    assert (await rig.job()).state is JobState.SUCCEEDED
+    assert (await ended_while(rig, canceled_meanwhile)).state is JobState.SUCCEEDED
 
 
 async def test_a_lease_that_is_lost_while_its_end_is_stored_ends_the_tries() -> None:
