@@ -30,6 +30,7 @@ from ingress.problems import ProblemCode
 from tests.e2e.callers import Callers
 from tests.e2e.worker_settings import of_workers
 
+from .own_jobs import in_flight
 from .process_logs import log_lines
 from .report import Row
 from .scene import Scene
@@ -185,7 +186,12 @@ class Column:
 
 
 async def kill_a_worker(here: Scene) -> None:
-    """Leases run out of which nobody else is the cause."""
+    """In the middle of a call: its lease runs out, and nobody else is the cause."""
+
+    async def calls() -> bool:
+        return await in_flight(here, "crawl") > 0
+
+    await until(calls, HIT_WITHIN_S)
     here.stack.kill("crawler_worker")
 
 
