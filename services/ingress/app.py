@@ -23,6 +23,7 @@ from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 from ingress.dependencies import IngressState, Services
+from ingress.door import Door
 from ingress.error_handlers import EXCEPTION_HANDLERS, LastResort
 from ingress.openapi import describe
 from ingress.publishing import PublishPump
@@ -133,7 +134,7 @@ def create_app(open_services: OpenServices) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,
         exception_handlers=EXCEPTION_HANDLERS,
-        middleware=[Middleware(LastResort)],
+        middleware=[Middleware(Door), Middleware(LastResort)],
     )
     # As they are, not by `include_router`: its indirection costs more than the matching itself.
     # Submitting comes first, because routes are tried in this order.

@@ -35,9 +35,10 @@ class IngressSettings(SettingsGroup):
     """Accepts in flight at most; one more is answered 503 `overloaded`."""
     max_unpublished: Annotated[int, Field(ge=1)] = 20_000
     """Accepted jobs held in memory for publishing at most; the relay publishes what is beyond."""
-    accept_timeout_s: Annotated[float, Field(gt=0)] = 2.5
+    accept_timeout_s: Annotated[float, Field(gt=0)] = 2.0
     """How long an accept may wait for the store before it is answered 503 `store_unavailable`. A
-    batch that fails refuses hundreds at once: half a second is left to tell them all within 3 s."""
+    batch that fails refuses hundreds at once: a second is left to tell them all within 3 s. When
+    the oldest accept has waited half of it, new submissions are answered 503 `overloaded`."""
     lame_duck_s: Annotated[float, Field(ge=0)] = 0.0
     """After SIGTERM: how long to serve on while load balancers notice, in seconds: not ready, and
     every answer ends its connection. In Kubernetes 5."""

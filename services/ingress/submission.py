@@ -32,6 +32,8 @@ from ingress.schemas import MAX_METADATA_BYTES, JobSubmission
 from ingress.settings import IngressSettings
 
 Clock = Callable[[], datetime]
+_BEHIND = 0.5
+"""Of the time for an accept: whose turn comes later than this may not be answered any more."""
 
 
 class Commit(Protocol):
@@ -145,12 +147,20 @@ class Desk:
         self._pump = pump
         self._metrics = metrics
         self._settings = settings
-        self._in_flight = 0
+        self._began: dict[object, float] = {}
+        """When each accept that waits now began, the oldest first."""
 
     @property
     def in_flight(self) -> int:
         """Accepts that wait for the store now."""
-        return self._in_flight
+        return len(self._began)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the oldest accept has waited so long that a new one would hardly be in time."""
+        oldest = next(iter(self._began.values()), None)
+        too_long_s = self._settings.accept_timeout_s * _BEHIND
+        return oldest is not None and asyncio.get_running_loop().time() - oldest > too_long_s
 
     @property
     def unpublished(self) -> int:
@@ -163,10 +173,11 @@ class Desk:
         Once begun the commit ends, whatever becomes of the caller; when the caller is cut off at
         that very moment the relay publishes the job.
         """
-        if self._in_flight >= self._settings.max_pending:
-            raise _overloaded()
+        if len(self._began) >= self._settings.max_pending:
+            raise overloaded()
         began = perf_counter()
-        self._in_flight += 1
+        me = object()
+        self._began[me] = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._settings.accept_timeout_s):
                 accepted = await self._accept_once(submission, origin)
@@ -177,9 +188,9 @@ class Desk:
                 "Idempotency-Key, and it is one job."
             ) from None
         except StoreOverloaded:
-            raise _overloaded() from None
+            raise overloaded() from None
         finally:
-            self._in_flight -= 1
+            del self._began[me]
         self._metrics.accept_seconds.observe(perf_counter() - began)
         job = accepted.job
         if not accepted.replayed:
@@ -252,7 +263,8 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _overloaded() -> RequestRefused:
+def overloaded() -> RequestRefused:
+    """The refusal of a submission of which nothing was begun."""
     return _come_back(
         ProblemCode.OVERLOADED, "Too many requests are being accepted now; nothing was accepted."
     )

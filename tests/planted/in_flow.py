@@ -15,6 +15,7 @@ from tests.planted.finders import (
 EXECUTION, CALL, POOL, VERDICT, ISOLATION = (
     f"forebay/worker/{name}.py" for name in ("execution", "call", "pool", "verdict", "isolation")
 )
+DOOR = "ingress/door.py"
 PROCESS = "forebay/process.py"
 RETRY = "forebay/retry.py"
 RELAY, REFILLER, RESCUER, PRUNER, OUTBOX, LOOP, APP = (
@@ -389,7 +390,13 @@ _INGRESS_BUGS = (
     Bug(
         "accepts are taken without bound",
         "I7",
-        (Edit(SUBMISSION, "if self._in_flight >= self._settings.max_pending:", "if False:"),),
+        (Edit(SUBMISSION, "if len(self._began) >= self._settings.max_pending:", "if False:"),),
+        (INGRESS,),
+    ),
+    Bug(
+        "a submission that will come too late is read all the same",
+        "I7",
+        (Edit(DOOR, "if services_of(request).desk.is_behind:", "if False:"),),
         (INGRESS,),
     ),
     Bug(

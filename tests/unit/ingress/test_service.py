@@ -80,6 +80,28 @@ async def test_more_in_flight_than_the_bound_is_503_overloaded() -> None:
         assert {answer.status_code for answer in await asyncio.gather(*held)} == {202}
 
 
+@pytest.mark.parametrize("path", ["jobs", "search", "crawl", "llm"])
+async def test_who_comes_when_the_oldest_accept_has_waited_long_is_turned_away_at_the_door(
+    path: str,
+) -> None:
+    async with ingress(accept_timeout_s=2.0) as world:
+        world.store.free.clear()
+        held = asyncio.create_task(world.client.post("/v1/search", json=SEARCH))
+        await world.store.inserting.wait()
+        assert not world.services.desk.is_behind
+        await asyncio.wait([held], timeout=1.1)
+        assert world.services.desk.is_behind
+        # Not even its body is read: it would be refused for something else.
+        refused = await world.client.post(f"/v1/{path}", content=b"{")
+        assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+        assert "nothing was accepted" in refused.json()["detail"]
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert (await world.client.get("/v1/jobs")).status_code == 200
+        world.store.free.set()
+        assert (await held).status_code == 202
+        assert (await world.client.post("/v1/search", json=SEARCH)).status_code == 202
+
+
 async def test_readiness_follows_the_store_and_liveness_does_not(world: World) -> None:
     assert (await world.client.get("/readyz")).status_code == 200
     async with ingress() as other:
