@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import SecretStr
 from pymongo import AsyncMongoClient
 
-from forebay.audit.paths import Snapshot
 from forebay.errors import IllegalTransition
 from forebay.jobs import Job
 from forebay.settings import StoreSettings
@@ -138,8 +137,3 @@ def _plain_job(job: Job) -> dict[str, Any]:
             if getattr(job, name) is not None
         ],
     }
-
-
-def snapshot(job: Job) -> Snapshot:
-    """For the judge of paths."""
-    return Snapshot.of(job)
