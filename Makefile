@@ -40,7 +40,7 @@ chaos: ## Inject faults into the whole system, a few minutes; table, tests/chaos
 	@$(PYTHON) -m forebay.local prepare
 	@$(CHAOS) --chaos=short $(ARGS)
 
-chaos-long: ## The same at length, more than an hour; then docs/reliability-report.md from it (SEED=... ARGS=...)
+chaos-long: ## The same at length, three to four hours; then docs/reliability-report.md from it (SEED=... ARGS=...)
 	@scripts/setup.sh dev
 	@$(PYTHON) -m forebay.local prepare
 	@$(CHAOS) --chaos=long $(ARGS)

@@ -186,6 +186,7 @@ async def test_during_an_alarm_callers_see_nothing_and_what_is_queued_is_worked_
         await until(by_itself, 30)
 
 
+@pytest.mark.long_only("the refiller's own pace, a minute; a purge in F9 loses as much")
 async def test_a_queue_deleted_under_its_consumer_is_consumed_when_it_is_back(
     here: Scene, broker: Hands, rows: Rows
 ):

@@ -299,10 +299,10 @@ async def test_failed_calls_are_repeated_after_their_backoff(here: Scene, rows: 
 
 @pytest.mark.timeout(120)
 async def test_a_wish_to_come_back_in_an_hour_waits_in_the_store_and_is_not_called_before(
-    here: Scene, rows: Rows
+    here: Scene, rows: Rows, long: bool
 ) -> None:
     row = rows("F15", "429 for an hour")
-    deadline = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
+    deadline = (datetime.now(UTC) + timedelta(seconds=30 if long else 15)).isoformat()
     makers = (search, llm)
     bodies = [{**make(retry_after=3600), "deadline": deadline} for make in makers for _ in range(5)]
     ids = await submitted(here, *bodies)
