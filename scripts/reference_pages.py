@@ -110,11 +110,18 @@ def _on_the_wire(metric: Metric) -> str:
 
 def metrics() -> str:
     """Every metric."""
+    ours = Metrics()
+    labels = {one._name: one._labelnames for one in vars(ours).values() if hasattr(one, "_name")}
     rows = [
-        (f"`{_on_the_wire(metric)}`", metric.type, metric.documentation)
-        for metric in Metrics().registry.collect()
+        (
+            f"`{_on_the_wire(metric)}`",
+            metric.type,
+            " ".join(f"`{label}`" for label in labels[metric.name]),
+            metric.documentation,
+        )
+        for metric in ours.registry.collect()
     ]
-    return _table(("metric", "type", "meaning"), sorted(rows))
+    return _table(("metric", "type", "labels", "meaning"), sorted(rows))
 
 
 def error_codes() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass
+from typing import IO
 
 from tests.ingress_process import environment
 
@@ -18,11 +19,13 @@ class Ended:
     err: str
 
 
-async def begin(*words: str, **settings: str) -> asyncio.subprocess.Process:
+async def begin(
+    *words: str, stdin: IO[bytes] | None = None, **settings: str
+) -> asyncio.subprocess.Process:
     """Start it; settings without their prefix."""
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "forebay.cli", *words,
-        env=environment(**settings),
+        env=environment(**settings), stdin=stdin,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
 

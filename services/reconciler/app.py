@@ -26,6 +26,7 @@ from reconciler.settings import ReconcilerSettings
 async def main(process: Process) -> None:
     """Run every loop until a stop signal. Each write is atomic, so nothing needs a drain."""
     settings = load(ReconcilerSettings)
+    process.metrics.begin_reconciler()
     async with (
         open_store(load(StoreSettings), process.logger) as store,
         RabbitPublisher(

@@ -117,11 +117,11 @@ class Expected:
         spent = self.attempts >= self.max_attempts
         if self.state is JobState.CANCELING:
             self.state, self.error = JobState.CANCELED, "canceled"
+        elif self.on_unknown is OnUnknown.FAIL:
+            self.state, self.error = JobState.FAILED, "outcome_unknown"
         elif spent:
             self.state, self.error = JobState.FAILED, "attempts_exhausted"
             self.dead_lettered = True
-        elif self.on_unknown is OnUnknown.FAIL:
-            self.state, self.error = JobState.FAILED, "outcome_unknown"
         else:
             self.state = JobState.QUEUED
         self.token, self.live, self.published = None, False, False

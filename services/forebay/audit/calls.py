@@ -6,9 +6,17 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from forebay.errors import ConfigurationError
+
+_KINDS = {
+    "job_id": (str, NoneType),
+    "attempt": (int, NoneType),
+    "kind": (str,),
+    "path": (str,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,8 @@ def read_calls(path: Path) -> list[ProviderCall]:
             return [*calls_of(_objects(path, lines))]
     except OSError as reason:
         raise ConfigurationError(f"{path} cannot be read: {reason.strerror}") from None
+    except UnicodeDecodeError as reason:
+        raise ConfigurationError(f"{path} is not text in UTF-8: {reason.reason}") from None
 
 
 def calls_of(said: Iterable[Mapping[str, Any]]) -> Iterator[ProviderCall]:
@@ -49,6 +59,10 @@ def _objects(path: Path, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             found = json.loads(line)
-            yield {name: found[name] for name in ("job_id", "attempt", "kind", "path")}
-        except (ValueError, KeyError, TypeError):
+            call = {name: found[name] for name in _KINDS}
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ConfigurationError(f"{path}, line {number}: it is no provider call") from None
+        for name, value in call.items():
+            if not isinstance(value, _KINDS[name]):
+                raise ConfigurationError(f"{path}, line {number}: `{name}` is of the wrong type")
+        yield call

@@ -165,7 +165,7 @@ def _check_version(line: dict[str, Any]) -> None:
 def _object(line: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("it is not JSON; was its writer ended in the middle of it?") from None
     match found:
         case dict():
@@ -176,6 +176,7 @@ def _object(line: str) -> dict[str, Any]:
 
 _TEXTS = ("method", "path", "kind", "key", "job_id", "state", "note")
 _NUMBERS = ("status", "generation", "result_ttl_s")
+_MOST = 2**31 - 1
 _NEEDED = ("at", "method", "path", "status")
 
 
@@ -190,6 +191,8 @@ def _answer(line: dict[str, Any]) -> Answer:
         _check(line, name, str, "text")
     for name in _NUMBERS:
         _check(line, name, int, "a whole number")
+        if not 0 <= (line.get(name) or 0) <= _MOST:
+            raise ValueError(f"`{name}` is not between 0 and {_MOST}")
     if line.get("state") is not None:
         _check_state(line["state"])
     return Answer(**{**line, "at": _moment(line["at"])})

@@ -1,7 +1,7 @@
 """`forebay ...`: the operators' verbs. Each calls one function and shows what it said.
 
 Exit codes: 0 done, 1 it could not be done, 2 a setting or an option is missing or wrong, 143 ended
-by SIGTERM.
+by SIGTERM. `forebay audit` has 3 for a store that does not answer.
 """
 
 from __future__ import annotations

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-from urllib.parse import quote
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
 
 import httpx
+from pydantic import AfterValidator, Field
 
 from forebay.errors import ForebayError
 from forebay.jobs import JobKind, JobState
@@ -22,12 +23,18 @@ Shown = Mapping[str, Any]
 """What the API shows, a job above all."""
 
 
+def _without_path(url: str) -> str:
+    if urlsplit(url).path not in {"", "/"}:
+        raise ValueError("it must be the address alone, such as http://127.0.0.1:8080")
+    return url
+
+
 class ApiSettings(SettingsGroup):
     """How the verbs that speak to the API reach it."""
 
-    url: EndpointUrl = "http://127.0.0.1:8080"
+    url: Annotated[EndpointUrl, AfterValidator(_without_path)] = "http://127.0.0.1:8080"
     """The ingress, without a path; read by `forebay dead`."""
-    url_timeout_s: float = 10.0
+    url_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """How long one answer of it may take, in seconds."""
 
 
@@ -79,7 +86,7 @@ class Api:
         if kind is not None:
             query["kind"] = kind.value
         while True:
-            page = await self._json("/v1/jobs", query)
+            page = await self._page(query)
             for job in page["data"]:
                 yield job
             if page["next_cursor"] is None:
@@ -89,9 +96,9 @@ class Api:
     async def prospect(self, job_id: str) -> Prospect:
         """What `replay` would answer for this job now."""
         answer = await self._ask("GET", f"/v1/jobs/{quote(job_id, safe='')}")
-        if answer.status_code == 404:
+        if answer.status_code == 404 and _said(answer).get("code") == "not_found":
             return Prospect(job_id, Replay.NOT_FOUND)
-        return prospect_of(_body(answer))
+        return prospect_of(_body(answer, "generation"))
 
     async def replay(self, seen: Prospect) -> Replay:
         """Run a terminal job again, if nobody did since it was seen."""
@@ -104,8 +111,8 @@ class Api:
             raise _trouble(answer)
         return refusal
 
-    async def _json(self, path: str, query: Mapping[str, str]) -> Shown:
-        return _body(await self._ask("GET", path, query))
+    async def _page(self, query: Mapping[str, str]) -> Shown:
+        return _body(await self._ask("GET", "/v1/jobs", query), "next_cursor")
 
     async def _ask(
         self, method: str, path: str, query: Mapping[str, str] | None = None
@@ -138,10 +145,13 @@ def prospect_of(job: Shown) -> Prospect:
     return Prospect(job["id"], replay, job["generation"])
 
 
-def _body(answer: httpx.Response) -> Shown:
-    """The body of a 200; raises `ApiTrouble` with what any other answer says of itself."""
+def _body(answer: httpx.Response, needed: str) -> Shown:
+    """The body of a 200 that has this field; raises `ApiTrouble` with what any other answer says.
+
+    By the field it is known from what some other server answers at the same path.
+    """
     said = _said(answer)
-    if answer.status_code != 200 or not said:
+    if answer.status_code != 200 or needed not in said:
         raise _trouble(answer)
     return said
 

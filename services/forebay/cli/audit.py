@@ -19,9 +19,12 @@ from forebay.audit.reading import look_until_terminal
 from forebay.audit.verdict import Audit, Broken, accepted_jobs, judge
 from forebay.cli.patience import run_patiently
 from forebay.cli.tables import AsJson, wide
+from forebay.errors import ConfigurationError, StoreUnavailable
 from forebay.settings import StoreSettings, load
 from forebay.store.mongo import open_store
 
+STORE_AWAY = 3
+"""The exit code when the store does not answer."""
 MOST_NAMED = 20
 """Offenders that are named of each promise; `--json` names all."""
 
@@ -47,16 +50,29 @@ def audit(
     """Compare what callers were told with what the store holds; nothing is changed.
 
     Reads FOREBAY_MONGODB_URL. Ends with 0 if every promise was kept, with 1 if one is broken or a
-    job is still open, with 2 if the ledger or a setting is not right.
+    job is still open, with 2 if the ledger or a setting is not right, with 3 if the store does not
+    answer.
     """
     answers = read_ledger(ledger)
+    if not accepted_jobs(answers):
+        raise ConfigurationError(f"{ledger} has no accepted job: there is nothing to judge")
     called = None if calls is None else read_calls(calls)
     settings = load(StoreSettings)
-    found = run_patiently(lambda: _judge(settings, answers, called, wait), 0)
+    try:
+        found = run_patiently(lambda: _judge(settings, answers, called, wait), 0)
+    except StoreUnavailable as away:
+        # Not 1: a store that is away for a moment must not look like a promise that was broken.
+        sys.stderr.write(f"forebay: nothing was judged: {away}\n")
+        raise typer.Exit(STORE_AWAY) from None
     if as_json:
         sys.stdout.write(json.dumps(found.as_json(), indent=2) + "\n")
     else:
         _show(found)
+        if len(found.lost) == found.accepted:
+            sys.stderr.write(
+                f"forebay: not one of the jobs is in the database {settings.mongodb_database}; is "
+                "FOREBAY_MONGODB_DATABASE the right one?\n"
+            )
     if not found.held:
         raise typer.Exit(1)
 

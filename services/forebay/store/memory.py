@@ -390,10 +390,10 @@ def _rescued(job: Job, now: datetime) -> Job:
     spent = job.attempts >= job.max_attempts
     if job.state not in sources(Event.LEASE_LOST, JobState.QUEUED):
         state, error = transition(job.state, Event.LEASE_LOST), updates.CANCELED
-    elif spent:
-        state, error = transition(job.state, Event.FAILED), updates.EXHAUSTED
     elif job.on_unknown is OnUnknown.FAIL:
         state, error = transition(job.state, Event.FAILED), updates.UNKNOWN_OUTCOME
+    elif spent:
+        state, error = transition(job.state, Event.FAILED), updates.EXHAUSTED
     else:
         return after.evolve(state=transition(job.state, Event.LEASE_LOST), queued_at=now)
     dead = error is updates.EXHAUSTED

@@ -341,8 +341,8 @@ def rescue(turn: str) -> Pipeline:
     again = _not(_or(spent, unrepeatable, asked_to_stop))
     errors = [
         (asked_to_stop, CANCELED, JobState.CANCELED),
+        (unrepeatable, UNKNOWN_OUTCOME, JobState.FAILED),  # never a dead letter: see `judge`
         (spent, EXHAUSTED, JobState.FAILED),
-        (unrepeatable, UNKNOWN_OUTCOME, JobState.FAILED),
     ]
     return [
         {
@@ -351,7 +351,7 @@ def rescue(turn: str) -> Pipeline:
                 "error": _switch(
                     [(c, _literal(error_document(e))) for c, e, _ in errors], "$error"
                 ),
-                "dead_lettered": _both(spent, _not(asked_to_stop)),
+                "dead_lettered": _both(spent, _not(_or(unrepeatable, asked_to_stop))),
                 "history": _with_attempt(_LOST),
                 "queued_at": {"$cond": [again, NOW, "$queued_at"]},
                 "turn": _literal(turn),

@@ -20,6 +20,20 @@ class Metrics:
         self._count_attempts(self.registry)
         self._count_loops(self.registry)
 
+    def begin_worker(self, kind: str) -> None:
+        """Show at 0 what alerts look at: Prometheus sees no increase from nothing to 1."""
+        self.settled.labels(kind, "dead_letter")
+        self.consumer_rebuilds.labels(kind)
+        self.leases_lost.labels(kind)
+        self.attempts.labels(kind, "failed", "provider_auth")
+
+    def begin_reconciler(self) -> None:
+        """The same for the reconciler."""
+        for state in ("queued", "failed", "canceled"):
+            self.rescued.labels(state)
+        for reason in ("due", "unpublished", "lost"):
+            self.relayed.labels(reason)
+
     def _count_accepts(self, registry: CollectorRegistry) -> None:
         self.accepted = Counter(
             "forebay_jobs_accepted", "Jobs answered 202.", ["kind", "lane"], registry=registry
@@ -91,7 +105,10 @@ class Metrics:
             "forebay_tokens", "Tokens as the provider counted.", ["direction"], registry=registry
         )
         self.leases_lost = Counter(
-            "forebay_leases_lost", "Leases found gone.", ["kind"], registry=registry
+            "forebay_leases_lost",
+            "Leases that a living worker found gone.",
+            ["kind"],
+            registry=registry,
         )
 
     def _count_loops(self, registry: CollectorRegistry) -> None:
@@ -99,11 +116,14 @@ class Metrics:
             "forebay_loop_turns", "Turns of a named loop.", ["loop", "outcome"], registry=registry
         )
         self.relayed = Counter(
-            "forebay_relayed", "Messages published by the relay.", ["reason"], registry=registry
+            "forebay_relayed",
+            "Messages published by the reconciler: due, unpublished, or lost by the broker.",
+            ["reason"],
+            registry=registry,
         )
         self.rescued = Counter(
             "forebay_rescued",
-            "Jobs taken back, by their state after.",
+            "Jobs of dead or frozen workers taken back, by their state after.",
             ["state"],
             registry=registry,
         )

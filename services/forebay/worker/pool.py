@@ -26,7 +26,7 @@ class Drained:
     finished: int
     """Calls that ended by themselves within the grace period."""
     aborted: int
-    """Calls that were stopped; their jobs were handed back."""
+    """Calls that were stopped. Their jobs were handed back, or ended if there is no other try."""
     given_back: int
     """Messages that had not begun."""
 

@@ -41,6 +41,7 @@ class WorkerSpec(Generic[Request]):
 async def run_worker(process: Process, spec: WorkerSpec[Request]) -> None:
     """Work until a stop signal, then drain. Raises `ForebayError` when a part ended by itself."""
     settings = spec.settings
+    process.metrics.begin_worker(spec.kind)
     async with open_store(load(StoreSettings), process.logger) as store:
         execution = Execution(
             store,

@@ -233,8 +233,11 @@ async def test_a_lost_lease_without_an_attempt_left_is_a_dead_letter(store: JobS
     assert after.expires_at == after.finished_at + timedelta(seconds=60)
 
 
-async def test_a_lost_call_that_must_not_be_repeated_fails(store: JobStore) -> None:
-    job = await started(store, lease_s=0, on_unknown=OnUnknown.FAIL)
+@pytest.mark.parametrize("max_attempts", [3, 1], ids=["attempts left", "the last attempt"])
+async def test_a_lost_call_that_must_not_be_repeated_fails_and_is_no_dead_letter(
+    store: JobStore, max_attempts: int
+) -> None:
+    job = await started(store, lease_s=0, on_unknown=OnUnknown.FAIL, max_attempts=max_attempts)
     after = await rescued(store, job)
     assert (after.state, after.dead_lettered) == (JobState.FAILED, False)
     assert after.error is not None

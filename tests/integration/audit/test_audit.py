@@ -104,6 +104,7 @@ async def test_at_most_twenty_are_named_and_the_rest_is_counted(scene: Scene) ->
     assert audit.code == 1
     assert f"lost: {JOBS}" in audit.out
     assert "and 5 more" in audit.out
+    assert "is FOREBAY_MONGODB_DATABASE the right one?" in audit.err
     assert sum(job.id in audit.out for job in scene.jobs) == 20
 
 
@@ -134,14 +135,28 @@ async def test_a_ledger_that_is_broken_off_ends_with_2(scene: Scene) -> None:
     assert f"{scene.ledger}, line {JOBS + 1}: it is not JSON" in audit.err
 
 
+async def test_a_ledger_that_promises_nothing_ends_with_2(scene: Scene) -> None:
+    scene.ledger.write_text(scene.ledger.read_text().partition("\n")[0] + "\n")
+    audit = await scene.audit()
+    assert audit.code == 2
+    assert f"{scene.ledger} has no accepted job: there is nothing to judge" in audit.err
+
+
+async def test_a_ledger_can_come_on_the_standard_input(scene: Scene) -> None:
+    with scene.ledger.open("rb") as whole:
+        asked = await begin("audit", "/dev/stdin", stdin=whole, **scene.settings)
+    audit = await ended(asked)
+    assert audit.code == 0, audit
+
+
 async def test_without_the_stores_address_it_ends_with_2(scene: Scene) -> None:
     audit = await forebay("audit", str(scene.ledger))
     assert audit.code == 2
     assert "FOREBAY_MONGODB_URL is not set" in audit.err
 
 
-async def test_a_store_that_is_not_there_ends_with_1(scene: Scene) -> None:
+async def test_a_store_that_is_not_there_ends_with_3(scene: Scene) -> None:
     away = {"MONGODB_URL": "mongodb://127.0.0.1:1/?replicaSet=rs", "MONGODB_TIMEOUT_S": "0.5"}
     audit = await forebay("audit", str(scene.ledger), **away)
-    assert audit.code == 1
-    assert audit.err.startswith("forebay: MongoDB")
+    assert audit.code == 3
+    assert audit.err.startswith("forebay: nothing was judged: MongoDB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -248,7 +249,27 @@ async def test_an_address_that_is_none_ends_with_2() -> None:
     assert "FOREBAY_URL makes no sense" in told.err
 
 
-async def test_another_server_at_the_address_is_told(scene: Scene) -> None:
-    told = await forebay("dead", "list", URL=f"{scene.ingress.url}/docs")
+@pytest.mark.parametrize("words", [["list"], ["replay", "--all"], ["replay", UNKNOWN]])
+@pytest.mark.parametrize("status", ["200 OK", "404 Not Found"])
+async def test_another_server_at_the_address_is_told(words: list[str], status: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = b'{"status":"ok"}'
+        writer.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n" % (status.encode(), len(body)))
+        writer.write(body)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        told = await forebay("dead", *words, URL=f"http://127.0.0.1:{port}")
     assert told.code == 1
-    assert "GET /docs/v1/jobs was answered 404: There is nothing here." in told.err
+    assert f"was answered {status[:3]}: this is not the API of an ingress" in told.err
+
+
+@pytest.mark.parametrize(
+    "told", [{"URL": "http://127.0.0.1:1/docs"}, {"URL_TIMEOUT_S": "0"}, {"URL_TIMEOUT_S": "-3"}]
+)
+async def test_a_setting_that_makes_no_sense_ends_with_2(told: dict[str, str]) -> None:
+    said = await forebay("dead", "list", **told)
+    assert said.code == 2
+    assert f"FOREBAY_{next(iter(told))} makes no sense" in said.err

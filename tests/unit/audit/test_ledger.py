@@ -103,6 +103,12 @@ def test_only_a_submission_is_accepted(changes: Any) -> None:
         (HEADER + LINE.replace("}", ', "state": "gone"}'), "line 2: `state` is 'gone'"),
         (HEADER + LINE.replace("2026-11-22T10:02:00Z", "soon"), "line 2: `at` is not a time"),
         (HEADER + LINE.replace("00Z", "00"), "line 2: `at` has no offset"),
+        (
+            HEADER + LINE.replace("}", ', "result_ttl_s": 99999999999}'),
+            "`result_ttl_s` is not betw",
+        ),
+        (HEADER + LINE.replace("}", ', "result_ttl_s": -1}'), "`result_ttl_s` is not between 0"),
+        (HEADER + "[" * 100_000 + "\n", "line 2: it is not JSON"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, text: str, said: str) -> None:

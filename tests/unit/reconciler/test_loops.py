@@ -132,6 +132,7 @@ async def test_the_rescuer_queues_a_job_whose_worker_is_gone(world: World) -> No
     [
         ({"max_attempts": 1}, "attempts_exhausted", ["attempts_exhausted"]),
         ({"on_unknown": OnUnknown.FAIL}, "outcome_unknown", []),
+        ({"on_unknown": OnUnknown.FAIL, "max_attempts": 1}, "outcome_unknown", []),
         ({}, None, []),
     ],
 )

@@ -91,6 +91,7 @@ def test_a_cancel_during_the_call_cancels_the_job() -> None:
         (1, OnUnknown.RETRY, Event.HANDED_BACK, None),
         (3, OnUnknown.RETRY, Event.FAILED, ErrorCode.ATTEMPTS_EXHAUSTED),
         (1, OnUnknown.FAIL, Event.FAILED, ErrorCode.OUTCOME_UNKNOWN),
+        (3, OnUnknown.FAIL, Event.FAILED, ErrorCode.OUTCOME_UNKNOWN),
     ],
 )
 def test_an_interrupted_call_is_counted_so_that_the_limit_of_calls_holds(
