@@ -83,7 +83,7 @@ class Kept:
     def bound(self) -> str:
         """The rule of three: without a failure in n tries the rate is below 3/n (95 %)."""
         few = self.row.injected <= 3
-        return "-" if few or not self.held else f"< {3 / self.row.injected:.1%}"
+        return "-" if few or not self.held else f"< {300 / self.row.injected:.2g} %"
 
 
 def commit() -> str:
@@ -104,8 +104,10 @@ def keep(scale: str, fresh: Sequence[Kept], path: Path = REPORT) -> None:
     before = report.get(scale, [])
     old = [kept for kept in before if kept["test"] not in tests]
     if scale == "long":
-        gone = [kept for kept in before if kept["test"] in tests]
-        report.setdefault("failed", []).extend(kept for kept in gone if not Kept.read(kept).held)
+        gone = [Kept.read(kept) for kept in before if kept["test"] in tests]
+        # Where nothing was injected the test itself did not get that far: it says nothing.
+        failed = [asdict(one) for one in gone if not one.held and one.row.injected]
+        report.setdefault("failed", []).extend(failed)
     report[scale] = sorted([*old, *map(asdict, fresh)], key=_order)
     path.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n")
 

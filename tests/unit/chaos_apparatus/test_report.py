@@ -20,7 +20,8 @@ def kept(row: Row = GOOD, *, passed: bool = True, commit: str = "a1") -> Kept:
 
 def test_a_rate_is_bounded_when_everything_held() -> None:
     assert kept().held
-    assert kept().bound == "< 10.0%"
+    assert kept().bound == "< 10 %"
+    assert kept(replace(GOOD, injected=6389, survived=6389)).bound == "< 0.047 %"
 
 
 @pytest.mark.parametrize(
@@ -64,12 +65,19 @@ def test_a_failure_of_the_long_form_is_not_run_away(tmp_path: Path) -> None:
     assert [row["commit"] for row in written["long"]] == ["b2"]
 
 
+def test_a_failure_before_anything_was_injected_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    keep("long", [kept(replace(GOOD, injected=0, survived=0), passed=False)], path)
+    keep("long", [kept()], path)
+    assert json.loads(path.read_text())["failed"] == []
+
+
 def test_the_page_says_what_did_not_hold_then_and_now(tmp_path: Path) -> None:
     path, none = tmp_path / "report.json", tmp_path / "none.json"
     keep("long", [kept(replace(GOOD, lost=7), commit="a1")], path)
     assert "| - | **no** |" in report(path, none)
     keep("long", [kept(commit="b2")], path)
     page = report(path, none)
-    assert "| < 10.0% | yes |" in page
+    assert "| < 10 % | yes |" in page
     assert "Earlier runs that did not hold" in page
     assert page.count("a1") == 1
