@@ -10,8 +10,8 @@ IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev
 COMPILE = .venv/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
 SEED ?= $(shell date +%s)
-# The suite waits for servers half of its time, so it runs twice at once, each with servers of its own.
-WHOLE_SUITE = --numprocesses=2 --dist=worksteal --cov-fail-under=90
+# The suite waits for servers half of its time: three processes, each with servers of its own, fill two cores.
+WHOLE_SUITE = --numprocesses=3 --dist=worksteal --cov-fail-under=90
 CHAOS = $(PYTHON) -m pytest tests/chaos -p no:randomly --seed=$(SEED)
 
 help: ## Show this
