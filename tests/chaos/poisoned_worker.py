@@ -24,16 +24,19 @@ LEASE_S = 3.0
 CALL_S = 2.0
 """The poison kills in the middle of its call: whoever began up to a second before it or after it is
 then in the middle of his own, on a busy machine too."""
+AGAIN_S = 0.5
 
 
 class Handler:
     """Answers everything, but for a poison."""
 
-    async def handle(self, _job: Job, request: SearchRequest) -> Outcome:
-        await asyncio.sleep(CALL_S / 2)
+    async def handle(self, job: Job, request: SearchRequest) -> Outcome:
+        # Who was beside a poison runs again one at a time: there is nobody to be long for.
+        half_s = (CALL_S if job.attempts == 1 else AGAIN_S) / 2
+        await asyncio.sleep(half_s)
         if request.query.startswith(POISON):
             os.kill(os.getpid(), signal.SIGKILL)
-        await asyncio.sleep(CALL_S / 2)
+        await asyncio.sleep(half_s)
         return Succeeded('{"ok": true}', Call("made up"))
 
 
