@@ -71,6 +71,18 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
+    def freeze(self) -> None:
+        """SIGSTOP, and wait until its last thread stands still: a few milliseconds at most.
+
+        The signal alone is only a request: a thread on the other core still answers meanwhile.
+        """
+        self.send(signal.SIGSTOP)
+        # WEXITED because one that just ended will never stand still; WNOWAIT leaves its exit code
+        # to whoever waits for it.
+        how = os.WSTOPPED | os.WEXITED | os.WNOWAIT
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PID, self.pid, how)
+
     async def stop(self, grace_s: float) -> int:
         """SIGTERM, up to `grace_s` seconds, then SIGKILL for it and whatever it started."""
         # A frozen process would keep SIGTERM pending for ever.

@@ -74,9 +74,9 @@ class PrivateServer(ABC):
         return self._child.ending()
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay open and nothing is answered."""
+        """Connections stay open and, from this call's return on, nothing is answered."""
         if self._child is not None:
-            self._child.send(signal.SIGSTOP)
+            self._child.freeze()
 
     def thaw(self) -> None:
         """SIGCONT: it goes on where it was."""

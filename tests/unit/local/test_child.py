@@ -76,8 +76,26 @@ async def test_what_a_child_started_ends_with_it(tmp_path: Path):
 
 async def test_a_frozen_child_can_be_stopped(tmp_path: Path):
     child = await Child.start(["sleep", "600"], os.environ, tmp_path, tmp_path / "log")
-    child.send(signal.SIGSTOP)
+    child.freeze()
     assert await child.stop(grace_s=5) == -signal.SIGTERM
+
+
+async def test_every_thread_of_a_frozen_child_stands_still(tmp_path: Path):
+    os.mkfifo(tmp_path / "sign")
+    command = [sys.executable, "-c", _TWENTY_BUSY_THREADS]
+    child = await Child.start(command, os.environ, tmp_path, tmp_path / "log")
+    await _sign(tmp_path)
+    for _ in range(50):
+        child.freeze()
+        assert set(_states_of_threads(child.pid)) == {"T"}
+        child.send(signal.SIGCONT)
+    await child.kill()
+
+
+async def test_a_child_that_ended_is_not_waited_for_to_stand_still(tmp_path: Path):
+    child = await Child.start(["true"], os.environ, tmp_path, tmp_path / "log")
+    assert await child.wait() == 0
+    child.freeze()
 
 
 async def test_how_it_ended_is_said_in_words(tmp_path: Path):
@@ -87,6 +105,23 @@ async def test_how_it_ended_is_said_in_words(tmp_path: Path):
     assert child.ending() == "exit code 3"
     assert child.last_line() == "the reason"
     assert not child.running
+
+
+# Each hashes outside the interpreter's lock: two run at any time.
+_TWENTY_BUSY_THREADS = """
+import hashlib, pathlib, threading
+def work():
+    while True:
+        hashlib.sha256(bytes(1_000_000))
+for _ in range(20):
+    threading.Thread(target=work).start()
+pathlib.Path("sign").write_text("working")
+"""
+
+
+def _states_of_threads(pid: int) -> list[str]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+    return [task.read_text().rpartition(")")[2].split()[0] for task in tasks]
 
 
 async def _sign(directory: Path) -> str:
