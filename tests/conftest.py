@@ -79,7 +79,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="collect tests/chaos too, in its short or long form",
     )
     group.addoption("--seed", type=int, default=1, help="what the seeded tests draw from")
-    group.addoption("--count", type=int, help="how often each crash point is injected")
+    group.addoption("--count", type=int, help="how often a fault is injected, how many wait")
     group.addoption(
         "--histories", type=int, default=300, help="how many histories tests/simulation plays"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,9 +19,11 @@ from forebay.errors import JobError, StoreUnavailable
 from forebay.jobs import Attempt, Event, Job
 from forebay.settings import AttemptSettings
 from forebay.store import Claimed, Ending, InsertResult, JobRef
+from forebay.store.batches import MemoryBatchStore
 from forebay.store.memory import MemoryJobStore
 from forebay.telemetry.metrics import Metrics
 from forebay.testing.broker import FakeBroker
+from forebay.testing.live import FakeLive
 from ingress.app import Outside, create_app, open_services
 from ingress.dependencies import Services
 from ingress.settings import IngressSettings
@@ -62,6 +64,8 @@ class FaultyStore(MemoryJobStore):
         self.free = asyncio.Event()
         self.free.set()
         self.inserting = asyncio.Event()
+        self.lost_retries = 0
+        """How many of the next calls of `retry_many` do nothing."""
         self.finished_queries: list[int] = []
         self.asked_finished = asyncio.Event()
 
@@ -90,6 +94,17 @@ class FaultyStore(MemoryJobStore):
         self._check()
         return await super().retry(tenant, job_id, generation)
 
+    async def retry_many(self, tenant: str, job_ids: Collection[str]) -> Sequence[JobRef]:
+        self._check()
+        if self.lost_retries:
+            self.lost_retries -= 1
+            raise StoreUnavailable
+        return await super().retry_many(tenant, job_ids)
+
+    async def cancel(self, tenant: str, job_id: str) -> Job | None:
+        self._check()
+        return await super().cancel(tenant, job_id)
+
     async def finished(self, job_ids: Any) -> frozenset[str]:
         self._check()
         self.finished_queries.append(len(job_ids))
@@ -110,6 +125,7 @@ class World:
     services: Services
     store: FaultyStore
     broker: FakeBroker
+    live: FakeLive
     clock: MovableClock
     logs: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -132,7 +148,12 @@ class World:
         self, job_id: str, event: Event, *, error: JobError | None = None, **more: Any
     ) -> Job:
         """What a worker does: claim, call, store the outcome."""
-        job = await self.claim(job_id)
+        return await self.end(await self.claim(job_id), event, error=error, **more)
+
+    async def end(
+        self, job: Job, event: Event, *, error: JobError | None = None, **more: Any
+    ) -> Job:
+        """Store the outcome of a call."""
         assert job.lease is not None
         attempt = Attempt(
             n=job.attempts,
@@ -146,7 +167,7 @@ class World:
             error=error,
         )
         ended = await self.store.finish(
-            job_id,
+            job.id,
             job.lease.token,
             Ending(event=event, attempt=attempt, error=error, **more),
         )
@@ -157,7 +178,7 @@ class World:
 @asynccontextmanager
 async def ingress(publisher: Publisher | None = None, **settings: Any) -> AsyncIterator[World]:
     """The application, entered; settings as in `IngressSettings`."""
-    clock, broker = MovableClock(), FakeBroker()
+    clock, broker, live = MovableClock(), FakeBroker(), FakeLive()
     store = FaultyStore(clock)
     logs: list[Mapping[str, Any]] = []
 
@@ -167,7 +188,9 @@ async def ingress(publisher: Publisher | None = None, **settings: Any) -> AsyncI
 
     outside = Outside(
         store,
+        MemoryBatchStore(),
         publisher or broker.publisher(),
+        live.ingress(),
         Metrics(),
         structlog.wrap_logger(None, processors=[structlog.processors.format_exc_info, keep]),
         clock,
@@ -184,4 +207,4 @@ async def ingress(publisher: Publisher | None = None, **settings: Any) -> AsyncI
 
             transport = httpx.ASGITransport(with_state)
             async with httpx.AsyncClient(transport=transport, base_url="http://forebay") as client:
-                yield World(client, with_state, services, store, broker, clock, logs)
+                yield World(client, with_state, services, store, broker, live, clock, logs)

@@ -31,6 +31,7 @@ from forebay.addresses import AddressGuard
 from forebay.http import Resolver, TargetGate, build_client, call_id
 from forebay.jobs import Job, Usage
 from forebay.outcomes import Call, Failed, Outcome, Succeeded
+from forebay.progress import Write, unheard
 from forebay.requests import CrawlRequest
 from forebay.worker.choice import choose
 
@@ -69,7 +70,7 @@ class CrawlHandler:
         self._bounds = bounds
         self._clock = clock
 
-    async def handle(self, job: Job, request: CrawlRequest) -> Outcome:
+    async def handle(self, job: Job, request: CrawlRequest, _: Write = unheard, /) -> Outcome:
         """Each page is called for at most once; a first page that fails is the job's outcome."""
         reader = choose(self._readers, job.provider, self._default)
         if isinstance(reader, Failed):

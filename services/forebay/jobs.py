@@ -250,6 +250,8 @@ class Job:
     """Counts replays by hand; a message of an older generation is ignored."""
     attempts: int = 0
     """Attempts of this generation, counted at the claim: before the call, never after."""
+    rounds: int = 0
+    """Claims and replays by hand so far, of all generations: the order of what callers follow."""
     on_unknown: OnUnknown = OnUnknown.RETRY
     provider: ProviderPreference = ProviderPreference()
     not_before: datetime | None = None
@@ -265,6 +267,10 @@ class Job:
     published_at: datetime | None = None
     """When the broker confirmed the message of the present `queued`; None: the relay's work."""
     idempotency: Idempotency | None = None
+    batch_id: str | None = None
+    """The batch it was submitted in."""
+    custom_id: str | None = None
+    """The caller's own name for it in that batch."""
     tags: tuple[str, ...] = ()
     metadata: str = "{}"
     """The caller's own object, JSON text, given back verbatim."""

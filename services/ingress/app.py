@@ -12,27 +12,37 @@ from starlette.middleware import Middleware
 from forebay import __version__
 from forebay.addresses import AddressGuard
 from forebay.broker import Publisher
+from forebay.broker.live import RabbitLive
 from forebay.broker.publisher import RabbitPublisher
+from forebay.broker.topology import LIVE_EXCHANGE
 from forebay.process import Process
+from forebay.progress import Live
 from forebay.settings import AddressSettings, AttemptSettings, BrokerSettings, StoreSettings, load
 from forebay.store import JobStore
+from forebay.store.batches import BatchStore
 from forebay.store.group_commit import GroupCommit, PendingLimits
 from forebay.store.mongo import open_store
 from forebay.store.patience import Preparation
+from forebay.store.watch import Watch
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
+from ingress.batches import Batches
 from ingress.dependencies import IngressState, Services
 from ingress.door import Door
 from ingress.error_handlers import EXCEPTION_HANDLERS, LastResort
+from ingress.live import Hub
 from ingress.openapi import describe
 from ingress.publishing import PublishPump
 from ingress.readiness import Readiness
-from ingress.routes import docs, health, jobs, submit
+from ingress.routes import batches, control, docs, events, health, jobs, replay, submit
 from ingress.server import Stop, build_server, listen
 from ingress.settings import IngressSettings
 from ingress.submission import Clock, Desk, JobBuilder, Rules, utc_now
-from ingress.waiting import Waiting
+
+LOOK_S = 2.0
+"""How often the store is asked which of the jobs that callers wait for are done: they hear of it
+sooner, but a word may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,9 @@ class Outside:
     """What the ingress stands on; real in the process, the shipped fakes in fast tests."""
 
     store: JobStore
+    batches: BatchStore
     publisher: Publisher
+    live: Live
     metrics: Metrics
     logger: Logger
     clock: Clock = utc_now
@@ -65,10 +77,11 @@ async def main(process: Process) -> None:
         publisher = await stack.enter_async_context(
             RabbitPublisher(broker, process.name, process.metrics, process.logger)
         )
-        outside = Outside(store, publisher, process.metrics, process.logger)
+        live = RabbitLive(broker, process.name, LIVE_EXCHANGE, process.metrics, process.logger)
+        outside = Outside(store, store.batches, publisher, live, process.metrics, process.logger)
         services = await stack.enter_async_context(open_services(outside, settings, rules))
         app = create_app(lambda: nullcontext(services))
-        stop = Stop(process.signals, lambda: _leave(process, services), services.waiting.release)
+        stop = Stop(process.signals, lambda: _leave(process, services), services.hub.release)
         server = build_server(app, settings, stop)
         host, port, *_ = listener.getsockname()
         process.logger.warning(LogEvent.OPEN_MODE, host=host, port=port)
@@ -91,6 +104,7 @@ async def open_services(
     """
     store, logger = outside.store, outside.logger
     async with (
+        AsyncExitStack() as stack,
         PublishPump(
             outside.publisher,
             store,
@@ -101,14 +115,21 @@ async def open_services(
         GroupCommit(
             store, limits=PendingLimits(answer_within_s=settings.accept_timeout_s)
         ) as commit,
-        Waiting(store, logger) as waiting,
+        Watch(store.finished, logger, name="wait", tick_s=LOOK_S) as waiting,
     ):
+        hub = Hub(waiting, outside.live)
+        await stack.enter_async_context(outside.live.heard_by(hub.heard))
         builder = JobBuilder(rules, outside.clock)
         yield Services(
             settings=settings,
             store=store,
             desk=Desk(builder, commit, store, pump, outside.metrics, settings),
+            batch_store=outside.batches,
+            batches=Batches(
+                builder, store, outside.batches, pump, outside.clock, settings.max_batches
+            ),
             waiting=waiting,
+            hub=hub,
             readiness=Readiness(store),
             metrics=outside.metrics,
             logger=logger,
@@ -138,7 +159,7 @@ def create_app(open_services: OpenServices) -> FastAPI:
     )
     # As they are, not by `include_router`: its indirection costs more than the matching itself.
     # Submitting comes first, because routes are tried in this order.
-    for routes in (submit, jobs, health):
+    for routes in (submit, replay, jobs, control, events, batches, health):
         app.router.routes.extend(routes.router.routes)
     docs.add_docs(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign] # the documented way

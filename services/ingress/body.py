@@ -37,13 +37,17 @@ _AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
 _NOT_FINITE = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}|[0-9]{300}")
 
 
-async def read_body(request: Request, limit: int, within_s: float) -> bytes:
+async def read_body(
+    request: Request, limit: int, within_s: float, lines: str | None = None
+) -> bytes:
     """The whole body, of at most `limit` bytes, sent within so many seconds.
 
-    Raises `RequestRefused` for another media type, too many bytes, or too slow a caller.
+    It must be JSON, or be declared as `lines` of it if that is given. Raises `RequestRefused` for
+    another media type, too many bytes, or too slow a caller.
     """
     headers = request.headers
-    _require_json(headers.get("content-type"), headers.get("content-encoding"))
+    _require_plain(headers.get("content-encoding"))
+    _require_json(headers.get("content-type"), lines)
     try:
         async with asyncio.timeout(within_s):
             return await _read(request, limit)
@@ -84,7 +88,9 @@ async def _discard(stream: AsyncIterator[bytes]) -> None:
                     return
 
 
-def parse(adapter: TypeAdapter[Model], body: bytes, *, tag: str | None = None) -> Model:
+def parse(
+    adapter: TypeAdapter[Model], body: bytes, *, tag: str | None = None, depth: int = MAX_DEPTH
+) -> Model:
     """The validated value; raises `RequestRefused` with `malformed_json` or `validation_error`.
 
     Args:
@@ -92,8 +98,9 @@ def parse(adapter: TypeAdapter[Model], body: bytes, *, tag: str | None = None) -
         body: the bytes as received.
         tag: the field that chooses between the members of the union; pydantic puts its value in
             front of each error's place, and a JSON pointer must not have it.
+        depth: how deep it may be nested.
     """
-    _require_shallow(body)
+    _require_shallow(body, depth)
     try:
         value = adapter.validate_json(body, strict=True)
     except ValidationError as invalid:
@@ -103,23 +110,27 @@ def parse(adapter: TypeAdapter[Model], body: bytes, *, tag: str | None = None) -
     return value
 
 
-def _require_json(content_type: str | None, encoding: str | None) -> None:
+def _require_plain(encoding: str | None) -> None:
     if encoding not in (None, "identity"):
         raise RequestRefused(
             ProblemCode.UNSUPPORTED_MEDIA_TYPE,
             "A compressed body is not taken; send it without Content-Encoding.",
         )
-    if content_type == "application/json":
+
+
+def _require_json(content_type: str | None, lines: str | None) -> None:
+    if content_type in {"application/json", lines or "application/json"}:
         return
     media, _, parameters = (content_type or "").lower().partition(";")
     media = media.strip()
-    is_json = media == "application/json" or re.fullmatch(r"application/[^\s/]+\+json", media)
+    taken = {"application/json", lines or "application/json"}
+    is_json = media in taken or re.fullmatch(r"application/[^\s/]+\+json", media)
     charset = re.search(r"(?:^|;)\s*charset\s*=\s*\"?([^\";\s]*)", parameters)
     if not is_json or (charset and charset.group(1) not in {"utf-8", "utf8"}):
         raise RequestRefused(
             ProblemCode.UNSUPPORTED_MEDIA_TYPE,
-            "Send the body as `Content-Type: application/json`, in UTF-8.",
-            headers={"Accept-Post": "application/json"},
+            f"Send the body as `Content-Type: {'` or `'.join(sorted(taken))}`, in UTF-8.",
+            headers={"Accept-Post": ", ".join(sorted(taken))},
         )
 
 
@@ -132,19 +143,19 @@ def _too_large(limit: int) -> RequestRefused:
     )
 
 
-def _require_shallow(body: bytes) -> None:
-    """Refuse a body nested deeper than `MAX_DEPTH`, in linear time and before anything parses it.
+def _require_shallow(body: bytes, depth: int) -> None:
+    """Refuse a body nested deeper than that, in linear time and before anything parses it.
 
     Without its strings a JSON text is a tree of brackets; each pass removes one level of leaves.
     """
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+    if body.count(b"[") + body.count(b"{") <= depth:
         return
     brackets = _STRING.sub(b"", body).translate(None, _NOT_BRACKETS).translate(_AS_ARRAYS)
-    for _ in range(MAX_DEPTH):
+    for _ in range(depth):
         brackets = brackets.replace(b"[]", b"")
         if not brackets:
             return
-    raise _malformed(f"The JSON may be nested at most {MAX_DEPTH} levels, its brackets in pairs.")
+    raise _malformed(f"The JSON may be nested at most {depth} levels, its brackets in pairs.")
 
 
 def _require_finite(value: Any) -> None:

@@ -10,6 +10,7 @@ from ingress.body import validation_error
 from ingress.problems import InvalidPart
 
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+BATCH_ID = re.compile(r"batch_[0-9a-f]{32}")
 _VERSION = "1:"
 
 

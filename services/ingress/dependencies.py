@@ -8,12 +8,15 @@ from typing import TypedDict, cast
 from starlette.requests import HTTPConnection
 
 from forebay.store import JobStore
+from forebay.store.batches import BatchStore
+from forebay.store.watch import Watch
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
+from ingress.batches import Batches
+from ingress.live import Hub
 from ingress.readiness import Readiness
 from ingress.settings import IngressSettings
 from ingress.submission import Clock, Desk
-from ingress.waiting import Waiting
 
 DEFAULT_TENANT = "default"
 """Everybody, as long as no API key is asked for."""
@@ -26,7 +29,10 @@ class Services:
     settings: IngressSettings
     store: JobStore
     desk: Desk
-    waiting: Waiting
+    batch_store: BatchStore
+    batches: Batches
+    waiting: Watch
+    hub: Hub
     readiness: Readiness
     metrics: Metrics
     logger: Logger

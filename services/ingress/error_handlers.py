@@ -15,12 +15,12 @@ from uuid_utils import uuid7
 from forebay.errors import StoreUnavailable
 from forebay.telemetry.events import LogEvent
 from ingress.dependencies import services_of
-from ingress.problems import MEDIA_TYPE, Problem, ProblemCode, RequestRefused
+from ingress.problems import MEDIA_TYPE, Problem, ProblemCode, RequestRefused, rendered
 from ingress.submission import store_unavailable
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 _OUR_PATHS = re.compile(
-    r"/v1/jobs(/job_[0-9a-f]{32}(/(result|retry))?)?|/v1/(search|crawl|llm)|/(livez|readyz|metrics|docs)"
+    r"/v1/jobs(/replay|/job_[0-9a-f]{32}(/(result|cancel|retry|events))?)?|/v1/(search|crawl|llm)|/v1/batches(/batch_[0-9a-f]{32}(/(results|cancel|retry))?)?|/(livez|readyz|metrics|docs)"
 )
 
 
@@ -39,14 +39,8 @@ def problem_response(problem: Problem, headers: Mapping[str, str]) -> Response:
         headers["X-Request-ID"] = problem.request_id
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(int(problem.retry_after_s))
-    content = problem.model_dump_json(exclude={"errors"})
-    # Of the three places an invalid part can have, only the one it has is said.
-    parts = ",".join(part.model_dump_json(exclude_none=True) for part in problem.errors)
     return Response(
-        f'{content[:-1]},"errors":[{parts}]}}',
-        status_code=problem.status,
-        headers=headers,
-        media_type=MEDIA_TYPE,
+        rendered(problem), status_code=problem.status, headers=headers, media_type=MEDIA_TYPE
     )
 
 

@@ -10,15 +10,30 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from forebay.requests import CrawlRequest, LlmRequest, SearchRequest
+from ingress.batch_views import BatchView, ResultLine
 from ingress.problems import Problem
-from ingress.schemas import CrawlSubmission, LlmSubmission, SearchSubmission
+from ingress.routes.replay import ReplayPreview, ReplayRequest
+from ingress.schemas import (
+    BatchSubmission,
+    CrawlItem,
+    CrawlSubmission,
+    LlmItem,
+    LlmSubmission,
+    SearchItem,
+    SearchSubmission,
+)
 from ingress.views import JobList, JobSummary, JobView
 
 _SCHEMAS = "#/components/schemas/{model}"
 # What the direct routes read and say. The framework sees only a part of it, and leaves every null
 # out of the examples.
-_SAID = (JobView, JobSummary, JobList, Problem)
-_READ = (SearchSubmission, CrawlSubmission, LlmSubmission, SearchRequest, CrawlRequest, LlmRequest)
+_SAID = (JobView, JobSummary, JobList, BatchView, ResultLine, ReplayPreview, Problem)
+_READ = (
+    *(SearchSubmission, CrawlSubmission, LlmSubmission),
+    *(SearchRequest, CrawlRequest, LlmRequest),
+    *(BatchSubmission, SearchItem, CrawlItem, LlmItem),
+    ReplayRequest,
+)
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class ProblemCode(StrEnum):
     """The path exists, but not for this method; `Allow` has the ones it takes."""
     RESULT_EXPIRED = "result_expired"
     """The job succeeded and its result is kept no longer."""
+    EVENTS_EXPIRED = "events_expired"
+    """What the job wrote is kept no longer, so its events cannot be told again."""
     NOT_TERMINAL = "not_terminal"
     """The job is not done, so it cannot be run again."""
     OTHER_GENERATION = "other_generation"
@@ -78,6 +80,7 @@ _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.NOT_TERMINAL: ProblemKind(409, "The job is not done yet", retryable=True),
     ProblemCode.OTHER_GENERATION: ProblemKind(409, "The job is in another generation"),
     ProblemCode.RESULT_EXPIRED: ProblemKind(410, "The result is kept no longer"),
+    ProblemCode.EVENTS_EXPIRED: ProblemKind(410, "The events are kept no longer"),
     ProblemCode.PAYLOAD_TOO_LARGE: ProblemKind(413, "The body is too large"),
     ProblemCode.UNSUPPORTED_MEDIA_TYPE: ProblemKind(415, "The body must be JSON"),
     ProblemCode.VALIDATION_ERROR: ProblemKind(422, "The request is not valid"),
@@ -191,7 +194,7 @@ class RequestRefused(ForebayError):
         self.retry_after_s = retry_after_s
         self.headers = dict(headers or {})
 
-    def to_problem(self, instance: str, request_id: str) -> Problem:
+    def to_problem(self, instance: str, request_id: str | None) -> Problem:
         """The document that the caller reads."""
         kind = PROBLEMS[self.code]
         return Problem(
@@ -206,6 +209,13 @@ class RequestRefused(ForebayError):
             request_id=request_id,
             errors=self.errors,
         )
+
+
+def rendered(problem: Problem) -> str:
+    """The document as JSON; of the places an invalid part can have, only the one it has is said."""
+    content = problem.model_dump_json(exclude={"errors"})
+    parts = ",".join(part.model_dump_json(exclude_none=True) for part in problem.errors)
+    return f'{content[:-1]},"errors":[{parts}]}}'
 
 
 def type_of(code: str) -> str:

@@ -27,7 +27,7 @@ from typing import Generic, Self, TypeVar
 from forebay.broker import JobMessage, NotPublished, Publisher
 from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.errors import StoreUnavailable
-from forebay.jobs import Job, JobKind, Lane
+from forebay.jobs import JobKind, Lane
 from forebay.store import JobRef, JobStore, Route
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
@@ -104,14 +104,14 @@ class PublishPump:
         """Jobs offered and neither marked as published nor left to the relay."""
         return self._pending
 
-    def offer(self, job: Job) -> None:
+    def offer(self, ref: JobRef) -> None:
         """Publish this queued job soon, or leave it to the relay: beyond the bounds."""
-        route = (job.kind, job.lane)
+        route = (ref.kind, ref.lane)
         if self._pending >= self._max_pending or self._is_silent(route):
             return
         self._pending += 1
         self._idle.clear()
-        self._new[route].put((JobRef.of(job), self._clock() + OURS_S))
+        self._new[route].put((ref, self._clock() + OURS_S))
 
     async def __aenter__(self) -> Self:
         self._tasks = [

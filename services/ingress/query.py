@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
 from ingress.body import say, validation_error
@@ -21,12 +21,18 @@ class QueryModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class Nothing(QueryModel):
+    """No query at all."""
+
+
 def _split(values: list[str]) -> list[str]:
     return [part for value in values for part in value.split(",") if part]
 
 
 Many = Annotated[tuple[Item, ...], BeforeValidator(_split)]
 """Several values, repeated or separated by commas: `state=queued,running`."""
+Each = Annotated[tuple[Item, ...], Field(max_length=20)]
+"""Several values, repeated: for texts that may hold commas."""
 
 Query = TypeVar("Query", bound=QueryModel)
 

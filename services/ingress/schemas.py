@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, PlainValidator, StringConstraints, TypeAdapter
 from pydantic.json_schema import WithJsonSchema
 
+from forebay.batches import MOST_ITEMS
 from forebay.jobs import JobKind, Lane, OnUnknown
 from forebay.requests import (
     CrawlRequest,
@@ -142,6 +144,29 @@ class LlmSubmission(Submission):
 
 JobSubmission = SearchSubmission | CrawlSubmission | LlmSubmission
 
+CustomId = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class _Item(RequestModel):
+    custom_id: CustomId | None = None
+    """Your own name for the job, unique in the batch."""
+
+
+class SearchItem(SearchSubmission, _Item):
+    """A search job in a batch."""
+
+
+class CrawlItem(CrawlSubmission, _Item):
+    """A crawl job in a batch."""
+
+
+class LlmItem(LlmSubmission, _Item):
+    """An LLM job in a batch."""
+
+
+BatchItem = SearchItem | CrawlItem | LlmItem
+
+BATCH_ITEM: TypeAdapter[BatchItem] = TypeAdapter(Annotated[BatchItem, Field(discriminator="kind")])
 JOB_SUBMISSION: TypeAdapter[JobSubmission] = TypeAdapter(
     Annotated[JobSubmission, Field(discriminator="kind")]
 )
@@ -152,6 +177,48 @@ INPUTS: Mapping[JobKind, TypeAdapter[JobInput]] = MappingProxyType(
         JobKind.LLM: TypeAdapter(LlmRequest),
     }
 )
+
+
+class OnInvalid(StrEnum):
+    """What becomes of a batch with items that are not valid."""
+
+    REJECT = "reject"
+    """Nothing is accepted."""
+    SKIP = "skip"
+    """The others are accepted."""
+
+
+class BatchSubmission(RequestModel):
+    """Many jobs at once."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "jobs": [
+                        {
+                            "custom_id": "first",
+                            "kind": "search",
+                            "input": {"query": "hydro power forebay"},
+                        },
+                        {"custom_id": "second", "kind": "search", "input": {"query": "weir"}},
+                    ],
+                    "on_invalid": "skip",
+                    "metadata": {"import": "2026-11"},
+                }
+            ]
+        }
+    )
+
+    jobs: Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_ITEMS)]
+    """Up to 10 000, each as in `POST /v1/jobs`, and with a `custom_id` if you like."""
+    on_invalid: OnInvalid = OnInvalid.REJECT
+    """What happens when some of them are not valid."""
+    metadata: Annotated[dict[str, Any], Field(max_length=1000)] = {}  # noqa: RUF012 - frozen
+    """Your own object, given back as it is; at most 16 KiB."""
+
+
+BATCH_SUBMISSION: TypeAdapter[BatchSubmission] = TypeAdapter(BatchSubmission)
 
 
 def with_defaults(request: JobInput) -> JobSubmission:

@@ -29,6 +29,12 @@ class IngressSettings(SettingsGroup):
     """Largest request body, in bytes; a larger one is answered 413."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """How long a caller may take to send the body, in seconds; a slower one is answered 408."""
+    max_batch_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+    """Largest body of `POST /v1/batches`, in bytes."""
+    batch_timeout_s: Annotated[float, Field(gt=0)] = 60.0
+    """How long a caller may take to send it, in seconds."""
+    max_batches: Annotated[int, Field(ge=1)] = 4
+    """Batches read and stored at a time; one more is answered 503 `overloaded`."""
     max_wait_s: Annotated[float, Field(ge=0, le=300)] = 60.0
     """Longest `?wait=` of a caller, in seconds."""
     max_pending: Annotated[int, Field(ge=1)] = 5_000

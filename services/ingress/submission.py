@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
@@ -23,7 +23,7 @@ from forebay.errors import StoreOverloaded, StoreUnavailable
 from forebay.jobs import Idempotency, Job, JobKind, JobState, ProviderPreference, first_state
 from forebay.requests import CrawlRequest
 from forebay.settings import AttemptSettings
-from forebay.store import Inserted, InsertResult, JobStore
+from forebay.store import Inserted, InsertResult, JobRef, JobStore
 from forebay.telemetry.metrics import Metrics
 from ingress.body import validation_error
 from ingress.problems import InvalidPart, ProblemCode, RequestRefused
@@ -105,7 +105,7 @@ class JobBuilder:
             result_ttl_s=submission.result_ttl_s,
             idempotency=origin.idempotency,
             tags=submission.tags,
-            metadata=_metadata(submission),
+            metadata=metadata_text(submission.metadata),
             traceparent=origin.traceparent,
         )
 
@@ -196,7 +196,7 @@ class Desk:
         if not accepted.replayed:
             self._metrics.accepted.labels(job.kind, job.lane).inc()
             if job.state is JobState.QUEUED:
-                self._pump.offer(job)
+                self._pump.offer(JobRef.of(job))
         return accepted
 
     async def retry(self, tenant: str, job_id: str, generation: int | None = None) -> Job | None:
@@ -213,7 +213,7 @@ class Desk:
                 "Whether the job was queued again is not known: its `generation` will say so."
             ) from None
         if job is not None:
-            self._pump.offer(job)
+            self._pump.offer(JobRef.of(job))
         return job
 
     async def _accept_once(self, submission: JobSubmission, origin: Origin) -> Accepted:
@@ -285,8 +285,9 @@ def _invalid(pointer: str, detail: str) -> RequestRefused:
     return validation_error([InvalidPart(pointer=pointer, detail=detail)])
 
 
-def _metadata(submission: JobSubmission) -> str:
-    text = to_json(submission.metadata)
+def metadata_text(metadata: Mapping[str, object]) -> str:
+    """The caller's object as JSON text; raises `RequestRefused` when it is too large."""
+    text = to_json(metadata)
     if len(text) > MAX_METADATA_BYTES:
         raise _invalid("/metadata", f"It may have at most {MAX_METADATA_BYTES} bytes as JSON")
     return text.decode()

@@ -47,10 +47,13 @@ _EXAMPLE: dict[str, Any] = {
     "usage": None,
     "cost": None,
     "batch_id": None,
+    "custom_id": None,
     "tags": ["onboarding"],
     "links": {
         "self": "/v1/jobs/job_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5",
         "result": "/v1/jobs/job_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5/result",
+        "events": "/v1/jobs/job_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5/events",
+        "cancel": "/v1/jobs/job_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5/cancel",
     },
     "metadata": {"user": "42"},
 }
@@ -90,6 +93,8 @@ class LinksView(_View):
 
     self: str
     result: str
+    events: str
+    cancel: str
 
 
 class AttemptView(_View):
@@ -141,8 +146,10 @@ class JobSummary(_View):
     usage: UsageView | None
     cost: None
     """Not counted by this version."""
-    batch_id: None
-    """Not used by this version."""
+    batch_id: str | None
+    """The batch it was submitted in."""
+    custom_id: str | None
+    """Your own name for it in that batch."""
     tags: tuple[str, ...]
     links: LinksView
     metadata: dict[str, Any]
@@ -193,9 +200,20 @@ def render_list(
     return b'{"object":"list","data":[%b],%b' % (summaries, tail[1:])
 
 
+def render_event(job: Job) -> bytes:
+    """`JobSummary` as bytes, as the events of a job tell it."""
+    return _head(job, with_attempts=False)
+
+
 def path_of(job_id: str) -> str:
     """Where a job is."""
     return f"/v1/jobs/{job_id}"
+
+
+def links_of(job_id: str) -> dict[str, str]:
+    """`LinksView` as it is written."""
+    path = path_of(job_id)
+    return {"self": path} | {name: f"{path}/{name}" for name in ("result", "events", "cancel")}
 
 
 def etag_of(content: bytes) -> str:
@@ -238,21 +256,22 @@ def _summary(job: Job) -> dict[str, Any]:
         "attempts": job.attempts,
         "max_attempts": job.max_attempts,
         "generation": job.generation,
-        "created_at": _time(job.created_at),
-        "queued_at": _time(job.queued_at),
-        "started_at": _time(job.started_at),
-        "finished_at": _time(job.finished_at),
-        "expires_at": _time(job.expires_at),
-        "not_before": _time(job.not_before),
-        "start_by": _time(job.start_by),
-        "deadline": _time(job.deadline),
+        "created_at": time_text(job.created_at),
+        "queued_at": time_text(job.queued_at),
+        "started_at": time_text(job.started_at),
+        "finished_at": time_text(job.finished_at),
+        "expires_at": time_text(job.expires_at),
+        "not_before": time_text(job.not_before),
+        "start_by": time_text(job.start_by),
+        "deadline": time_text(job.deadline),
         "provider": _provider(job),
         "error": job_problem(job.error, path) if job.error else None,
         "usage": asdict(job.usage) if job.usage else None,
         "cost": None,
-        "batch_id": None,
+        "batch_id": job.batch_id,
+        "custom_id": job.custom_id,
         "tags": job.tags,
-        "links": {"self": path, "result": f"{path}/result"},
+        "links": links_of(job.id),
     }
 
 
@@ -268,8 +287,8 @@ def _attempt(job: Job, attempt: Attempt) -> dict[str, Any]:
         "queue_wait_ms": attempt.queue_wait_ms,
         "provider_ms": attempt.provider_ms,
         "provider_request_id": attempt.provider_request_id,
-        "started_at": _time(attempt.started_at),
-        "finished_at": _time(attempt.finished_at),
+        "started_at": time_text(attempt.started_at),
+        "finished_at": time_text(attempt.finished_at),
         "error": job_problem(error, path_of(job.id)) if error else None,
     }
 
@@ -278,7 +297,8 @@ def _provider(job: Job) -> str | None:
     return next((a.provider for a in reversed(job.history) if a.provider), None)
 
 
-def _time(moment: datetime | None) -> str | None:
+def time_text(moment: datetime | None) -> str | None:
+    """RFC 3339, in UTC, to the millisecond."""
     if moment is None:
         return None
     return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from forebay.http import build_client, call_id
 from forebay.jobs import Job
 from forebay.outcomes import Failed, Outcome
+from forebay.progress import Write, unheard
 from forebay.requests import LlmRequest
 from forebay.worker.choice import choose
 from llm_worker.carrier import sdk_client
@@ -29,12 +30,12 @@ class LlmHandler:
         self._providers = providers
         self._default = default
 
-    async def handle(self, job: Job, request: LlmRequest) -> Outcome:
+    async def handle(self, job: Job, request: LlmRequest, write: Write = unheard, /) -> Outcome:
         """One call at most; no call when no provider can be called."""
         provider = choose(self._providers, job.provider, self._default)
         if isinstance(provider, Failed):
             return provider
-        return await provider.complete(request, call_id(job))
+        return await provider.complete(request, call_id(job), write)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from forebay.http import build_client, call_id
 from forebay.jobs import Job
 from forebay.outcomes import Failed, Outcome
+from forebay.progress import Write, unheard
 from forebay.requests import SearchRequest
 from forebay.worker.choice import choose
 from search_worker.exchange import Exchange
@@ -34,7 +35,7 @@ class SearchHandler:
         self._providers = providers
         self._default = default
 
-    async def handle(self, job: Job, request: SearchRequest) -> Outcome:
+    async def handle(self, job: Job, request: SearchRequest, _: Write = unheard, /) -> Outcome:
         """One call at most; no call when no provider can be called."""
         provider = choose(self._providers, job.provider, self._default)
         if isinstance(provider, Failed):

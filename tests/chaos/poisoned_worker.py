@@ -13,6 +13,7 @@ import signal
 from forebay.jobs import Job, JobKind
 from forebay.outcomes import Call, Outcome, Succeeded
 from forebay.process import Process, run
+from forebay.progress import Write
 from forebay.requests import SearchRequest
 from forebay.settings import WorkerSettings
 from forebay.worker.runtime import WorkerSpec, run_worker
@@ -30,7 +31,7 @@ AGAIN_S = 0.5
 class Handler:
     """Answers everything, but for a poison."""
 
-    async def handle(self, job: Job, request: SearchRequest) -> Outcome:
+    async def handle(self, job: Job, request: SearchRequest, _: Write, /) -> Outcome:
         # Who was beside a poison runs again one at a time: there is nobody to be long for.
         half_s = (CALL_S if job.attempts == 1 else AGAIN_S) / 2
         await asyncio.sleep(half_s)

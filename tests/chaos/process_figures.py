@@ -1,8 +1,9 @@
-"""What the kernel says of a process: whether it is frozen, its memory, its connections."""
+"""What the kernel says of a process: whether it is frozen, its memory, time and connections."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
 _ESTABLISHED = "01"
@@ -21,6 +22,13 @@ def is_there(pid: int | None) -> bool:
 def memory_mib(pid: int) -> float:
     """What it has of the machine's memory, in MiB."""
     return int(_status(pid, "VmRSS").split()[0]) / 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that it has used since its start."""
+    # After the name, which may hold spaces: fields 14 and 15 of proc(5) are user and system time.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def connections_to(pid: int, port: int) -> int:

@@ -111,6 +111,13 @@ class Expected:
         """Its time has come."""
         self.state, self.due, self.published = JobState.QUEUED, False, False
 
+    def cancel(self) -> None:
+        """Its caller asked to stop it."""
+        if self.state is JobState.RUNNING:
+            self.state = JobState.CANCELING
+        elif not self.state.terminal and self.state is not JobState.CANCELING:
+            self.state, self.error, self.due = JobState.CANCELED, "canceled", False
+
     def rescue(self) -> None:
         """Its lease ran out."""
         self.outcomes.append("lease_lost")

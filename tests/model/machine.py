@@ -41,7 +41,7 @@ from forebay.store import (
     Renewal,
 )
 from forebay.store.results import INLINE_BYTES
-from tests.contract.store.jobs import HOUR, a_canceling_job, a_job, an_attempt, now
+from tests.contract.store.jobs import HOUR, a_job, an_attempt, now
 
 from .expected import Expected
 from .facts import code, facts, facts_of
@@ -132,20 +132,6 @@ class StoresAgree(RuleBasedStateMachine):
         self._expect(job, due=wait == -HOUR)
         self.expected[job.id].start_passed = start == -HOUR
         self.expected[job.id].deadline_passed = deadline == -HOUR
-        return job.id
-
-    @precondition(lambda self: len(self.expected) in {2, 3})
-    @rule(target=jobs, live=st.booleans())
-    def asked_to_stop_during_its_call(self, live: bool) -> str:
-        return self._asked_to_stop(live)
-
-    def _asked_to_stop(self, live: bool) -> str:
-        token = next(self.fresh)
-        job = a_canceling_job(token=token, until=now() + (HOUR if live else -HOUR))
-        self.ask(lambda store: store.insert([job]))
-        model = self._expect(job)
-        model.token, model.live, model.attempts = token, live, 1
-        model.tokens.append(token)
         return job.id
 
     def _expect(self, job: Job, *, due: bool = False) -> Expected:
@@ -250,7 +236,7 @@ class StoresAgree(RuleBasedStateMachine):
                     job_id = [*self.expected][nth % len(self.expected)]
                     self.deliver(job_id, -no, live=yes, again=False, suspects=True)
                 case "stop":
-                    self._stop(live=yes)
+                    self._stop(nth, heard=yes)
                 case "due":
                     self.queue_due()
                 case "rescue":
@@ -274,12 +260,17 @@ class StoresAgree(RuleBasedStateMachine):
         apart = [job for job in every if job.refusal(job.generation, False) is Refusal.SUSPECT]
         return apart[nth % len(apart)].id if apart else self._runnable(nth)
 
-    def _stop(self, live: bool) -> None:
+    def _stop(self, nth: int, *, heard: bool) -> None:
         """A worker hears that its job is to stop, and stops, or is gone before it hears."""
         stopping = [m.id for m in self.expected.values() if m.state is JobState.CANCELING]
-        if not stopping and len(self.expected) < MOST_JOBS:
-            stopping.append(self._asked_to_stop(live))
-        for job_id in stopping if live else ():
+        if not stopping:
+            job_id = self._runnable(nth)
+            self.deliver(job_id, 0, live=heard, again=False, suspects=True)
+            self._compare()  # the path of each job is judged step by step
+            self.cancel(job_id)
+            self._compare()
+            stopping = [job_id] * (self.expected[job_id].state is JobState.CANCELING)
+        for job_id in stopping if heard else ():
             self.finish(job_id, Event.CANCELED, 0, due=False, uncount=False, large=False)
 
     def _token(self, model: Expected, old: int) -> str:
@@ -401,6 +392,21 @@ class StoresAgree(RuleBasedStateMachine):
         assert self.ask(lambda store: store.expire(ALL)).mongo == len(late)
         for model in late:
             model.expire()
+
+    @rule(job_id=jobs, nth=st.integers(0, 4))
+    def a_caller_cancels(self, job_id: str, nth: int) -> None:
+        """Seldom: there is little that a canceled job still does."""
+        if nth == 0:
+            self.cancel(job_id)
+
+    def cancel(self, job_id: str) -> None:
+        model = self.expected[job_id]
+        said = self.ask(lambda store: store.cancel(TENANT, job_id)).mongo
+        model.cancel()
+        assert said.state is model.state
+        stopping = self.ask(lambda store: store.asked_to_stop([*self.expected])).mongo
+        expected = {m.id for m in self.expected.values() if m.state is JobState.CANCELING}
+        assert stopping == expected
 
     @precondition(_any(lambda job: job.state.terminal))
     @rule(job_id=jobs)

@@ -25,7 +25,7 @@ RELAY, REFILLER, RESCUER, PRUNER, OUTBOX, LOOP, APP = (
 SUBMISSION, PUBLISHING = "ingress/submission.py", "ingress/publishing.py"
 INGRESS_APP, SERVER = "ingress/app.py", "ingress/server.py"
 
-_WRITE = "        written = await self._store_ending(job, verdict, attempt)\n"
+_WRITE = "        written = await self._store_ending(job, verdict, attempt) is not None\n"
 
 _WORKER_BUGS = (
     Bug(
@@ -78,9 +78,9 @@ _WORKER_BUGS = (
         (
             Edit(
                 EXECUTION,
-                "self._patiently(self._store.finish, job.id, token, ending) is not None\n"
+                "self._patiently(self._store.finish, job.id, token, ending)\n"
                 "        except Unstorable",
-                "self._store.finish(job.id, token, ending) is not None\n        except Unstorable",
+                "self._store.finish(job.id, token, ending)\n        except Unstorable",
             ),
         ),
         (WORKER, SIMULATION),
@@ -94,7 +94,19 @@ _WORKER_BUGS = (
     Bug(
         "a worker does not renew its leases",
         "I4",
-        (Edit(CALL, "await asyncio.sleep(self._lease_s / 3)", "await asyncio.Event().wait()"),),
+        (Edit(CALL, "until(job_id, self._lease_s / 3)", "until(job_id, 3600)"),),
+        (WORKER,),
+    ),
+    Bug(
+        "a worker does not hear that a job is to stop",
+        "I4",
+        (
+            Edit(
+                CALL,
+                "/ 3):\n                return CancelRequested()",
+                "/ 3):\n                pass",
+            ),
+        ),
         (WORKER,),
     ),
     Bug(

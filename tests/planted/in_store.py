@@ -13,11 +13,15 @@ from tests.planted.finders import (
     STORE,
 )
 
-UPDATES, MONGO, MEMORY = (f"forebay/store/{name}.py" for name in ("updates", "mongo", "memory"))
+UPDATES, SELECTIONS, MONGO, MEMORY, MOVES = (
+    f"forebay/store/{name}.py"
+    for name in ("updates", "selections", "mongo/__init__", "memory", "moves")
+)
 REFUSALS, RESULTS, INDEXES = (
     f"forebay/store/{name}.py" for name in ("refusals", "results", "indexes")
 )
 SUSPECTS = "forebay/store/suspects.py"
+EXPRESSIONS = "forebay/store/expressions.py"
 CLIENT, COMMIT = (f"forebay/store/{name}.py" for name in ("client", "group_commit"))
 BOTH = (IN_MEMORY, ON_MONGODB)
 
@@ -28,8 +32,8 @@ _CLAIM_BUGS = (
         (
             Edit(
                 UPDATES,
-                '        _is_in(LAPSABLE),\n        _has_passed("lease.until"),\n',
-                "        _is_in(LAPSABLE),\n",
+                '        is_in(LAPSABLE),\n        has_passed("lease.until"),\n',
+                "        is_in(LAPSABLE),\n",
             ),
             Edit(REFUSALS, "job.state in LAPSABLE and not lapsed(job, now)", "False"),
         ),
@@ -50,8 +54,8 @@ _CLAIM_BUGS = (
         (
             Edit(
                 UPDATES,
-                '_or(waits, lapsed),\n            {"$lt": ["$attempts", "$max_attempts"]}',
-                '_or(waits, lapsed),\n            {"$lte": ["$attempts", "$max_attempts"]}',
+                'any_of(waits, lapsed),\n            {"$lt": ["$attempts", "$max_attempts"]}',
+                'any_of(waits, lapsed),\n            {"$lte": ["$attempts", "$max_attempts"]}',
             ),
             Edit(REFUSALS, "job.attempts >= job.max_attempts", "job.attempts > job.max_attempts"),
         ),
@@ -61,7 +65,7 @@ _CLAIM_BUGS = (
         "a claim starts a job that is out of time",
         "I4",
         (
-            Edit(UPDATES, "            _not(_out_of_time()),\n", ""),
+            Edit(UPDATES, "            negated(_out_of_time()),\n", ""),
             Edit(REFUSALS, "if out_of_time(job, now):", "if False:"),
         ),
         BOTH,
@@ -104,7 +108,7 @@ _CLAIM_BUGS = (
         "a retrying job is claimed before its time",
         "I7",
         (
-            Edit(UPDATES, ', _or(_not_in({JobState.RETRYING}), _has_come("not_before"))', ""),
+            Edit(UPDATES, ', any_of(not_in({JobState.RETRYING}), has_come("not_before"))', ""),
             Edit(REFUSALS, "return job.state is JobState.RETRYING and", "return False and"),
         ),
         BOTH,
@@ -117,7 +121,9 @@ _SUSPECT_BUGS = (
         "I4",
         (
             Edit(
-                UPDATES, "*([] if suspects else [_not(suspect())]),", "*([] if suspects else []),"
+                UPDATES,
+                "*([] if suspects else [negated(suspect())]),",
+                "*([] if suspects else []),",
             ),
             Edit(
                 REFUSALS,
@@ -177,7 +183,7 @@ _LEASE_BUGS = (
         "I4",
         (
             Edit(
-                UPDATES,
+                EXPRESSIONS,
                 '"$expr": {"$lte": [f"${field}", NOW]}}',
                 '"$expr": {"$lte": [f"${field}", datetime.now(UTC)]}}',
             ),
@@ -193,7 +199,7 @@ _LEASE_BUGS = (
                 'spent = {"$gte": ["$attempts", "$max_attempts"]}',
                 'spent = {"$lt": ["$attempts", 0]}',
             ),
-            Edit(MEMORY, "spent = job.attempts >= job.max_attempts", "spent = False"),
+            Edit(MOVES, "spent = job.attempts >= job.max_attempts", "spent = False"),
         ),
         (*BOTH, MODEL, SIMULATION),
     ),
@@ -206,7 +212,7 @@ _LEASE_BUGS = (
                 'unrepeatable = {"$eq": ["$on_unknown", OnUnknown.FAIL.value]}',
                 'unrepeatable = {"$eq": ["$on_unknown", "never"]}',
             ),
-            Edit(MEMORY, "elif job.on_unknown is OnUnknown.FAIL:", "elif False:"),
+            Edit(MOVES, "elif job.on_unknown is OnUnknown.FAIL:", "elif False:"),
         ),
         BOTH,
     ),
@@ -230,10 +236,8 @@ _TENANT_BUGS = (
         "a list shows the jobs of all tenants",
         "I5",
         (
-            Edit(
-                MONGO, 'condition: Document = {"tenant": query.tenant}', "condition: Document = {}"
-            ),
-            Edit(MEMORY, "if job.tenant == query.tenant\n", "if True\n"),
+            Edit(SELECTIONS, '        {"tenant": query.tenant},\n', "        {},\n"),
+            Edit(MEMORY, "if job.tenant == query.tenant and ", "if "),
         ),
         BOTH,
     ),
@@ -255,13 +259,29 @@ _TENANT_BUGS = (
         BOTH,
     ),
     Bug(
-        "a tenant can retry another's job",
+        "a tenant can change another's job",
         "I5",
         (
             Edit(
-                UPDATES, '{"_id": job_id, "tenant": tenant, **states}', '{"_id": job_id, **states}'
+                UPDATES,
+                '{"_id": job_id, "tenant": tenant, **in_states(states)}',
+                '{"_id": job_id, **in_states(states)}',
             ),
-            Edit(MEMORY, "job = await self.get(tenant, job_id)", "job = self._jobs.get(job_id)"),
+            Edit(
+                MEMORY,
+                'JobStore.retry`."""\n        job = await self.get(tenant, job_id)',
+                'JobStore.retry`."""\n        job = self._jobs.get(job_id)',
+            ),
+            Edit(
+                MEMORY,
+                'JobStore.cancel`."""\n        job = await self.get(tenant, job_id)',
+                'JobStore.cancel`."""\n        job = self._jobs.get(job_id)',
+            ),
+            Edit(
+                MEMORY,
+                'JobStore.forget`."""\n        job = await self.get(tenant, job_id)',
+                'JobStore.forget`."""\n        job = self._jobs.get(job_id)',
+            ),
         ),
         BOTH,
     ),
@@ -285,7 +305,9 @@ _KEEPING_BUGS = (
         "I9",
         (
             Edit(
-                INDEXES, '{"unique": True, "partialFilterExpression"', '{"partialFilterExpression"'
+                INDEXES,
+                'find_by_key",\n        {"unique": True, ',
+                'find_by_key",\n        {',
             ),
             Edit(
                 MEMORY,
@@ -324,7 +346,7 @@ _KEEPING_BUGS = (
                 'stay = {} if ref.queued_at is None else {"queued_at": ref.queued_at}',
                 "stay: Document = {}",
             ),
-            Edit(MEMORY, "return abs(job.queued_at - ref.queued_at) < _MILLISECOND", "return True"),
+            Edit(MOVES, "return abs(job.queued_at - ref.queued_at) < _MILLISECOND", "return True"),
         ),
         (*BOTH, SIMULATION),
     ),
@@ -337,7 +359,7 @@ _KEEPING_BUGS = (
                 'gone = ["lease"] if target.terminal else ["lease", "published_at"]',
                 'gone = ["lease"]',
             ),
-            Edit(MEMORY, "    after = after.evolve(published_at=None)\n", ""),
+            Edit(MOVES, "    after = after.evolve(published_at=None)\n", ""),
         ),
         BOTH,
     ),
@@ -363,7 +385,7 @@ _KEEPING_BUGS = (
                 '"generation": {"$add": ["$generation", 1]},',
                 '"generation": "$generation",',
             ),
-            Edit(MEMORY, "generation=job.generation + 1,", "generation=job.generation,"),
+            Edit(MOVES, "generation=job.generation + 1,", "generation=job.generation,"),
         ),
         (*BOTH, MODEL, SIMULATION),
     ),
@@ -378,7 +400,7 @@ _KEEPING_BUGS = (
             ),
             Edit(
                 MEMORY,
-                "return job is not None and token not in _tokens(job)",
+                "return job is not None and token not in tokens(job)",
                 "return job is not None",
             ),
         ),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from forebay.jobs import Event, Idempotency, Job, JobKind, JobState, transition
+from forebay.jobs import Idempotency, Job, JobKind
 from forebay.store.memory import MemoryJobStore
 from ingress.problems import PROBLEMS, RequestRefused
 from ingress.schemas import JOB_SUBMISSION
@@ -138,19 +138,6 @@ class Callers:
         wish.answers.append(job)
         if world.store.look(job.id) is None:
             world.violate(f"{name} was answered 202 and is not in the store (I2)")
-
-
-def cancel(job: Job, now: datetime) -> Job:
-    """The job when its caller asked to stop: what the store cannot be asked for yet."""
-    state = transition(job.state, Event.CANCEL)
-    if state is JobState.CANCELING:
-        return job.evolve(state=state)
-    return job.evolve(
-        state=state,
-        not_before=None,
-        finished_at=now,
-        expires_at=now + timedelta(seconds=job.result_ttl_s),
-    )
 
 
 async def replay(store: MemoryJobStore, ingress: Ingress | None, job: Job) -> None:

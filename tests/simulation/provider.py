@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from forebay.errors import ErrorCode, JobError
 from forebay.jobs import Attempt, Job
 from forebay.outcomes import Call, Failed, Outcome, Retry, Snooze, Succeeded
+from forebay.progress import Write
 from forebay.store.results import INLINE_BYTES
 
 from .virtual_loop import SimProcess
@@ -166,7 +167,7 @@ class SimHandler:
         self._provider = provider
         self._process = process
 
-    async def handle(self, job: Job, request: Any) -> Outcome:
+    async def handle(self, job: Job, request: Any, _: Write, /) -> Outcome:
         """See `Handler.handle`."""
         del request
         return await self._provider.call(job, self._process)

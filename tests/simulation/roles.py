@@ -15,15 +15,18 @@ from forebay.process import Process
 from forebay.requests import INPUT_MODELS
 from forebay.retry import RetryPolicy
 from forebay.settings import AttemptSettings
-from forebay.store import JobStore
+from forebay.store import JobRef, JobStore
 from forebay.store.group_commit import GroupCommit, PendingLimits
 from forebay.store.patience import Preparation
+from forebay.store.watch import Watch
 from forebay.telemetry.metrics import Metrics
 from forebay.testing.broker import FakeConsumer
-from forebay.worker.call import LeasedCall
+from forebay.testing.live import FakeLive
+from forebay.worker.call import CallLimits, LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
 from forebay.worker.pool import Pool
 from forebay.worker.runtime import serve
+from forebay.worker.telling import Telling
 from ingress.publishing import PublishPump
 from ingress.schemas import JobSubmission
 from ingress.settings import IngressSettings
@@ -131,7 +134,7 @@ class Ingress(Role):
     def replay(self, job: Job) -> None:
         """What the route of a retry does with the job that the store queued again."""
         if self._pump is not None:
-            self._pump.offer(job)
+            self._pump.offer(JobRef.of(job))
 
     def _clock(self) -> datetime:
         return self.world.clock() + self._skew
@@ -171,21 +174,23 @@ class Worker(Role):
     async def main(self) -> None:
         """See `forebay.worker.runtime.run_worker`."""
         assert self.consumer is not None
-        call = LeasedCall(
-            self.store,
-            SimHandler(self.world.provider, self.process),
-            self.logger,
-            timeout_s=TIME_LIMIT_S,
-            lease_s=LEASE_S,
-        )
-        execution = Execution(
-            self.store,
-            call,
-            INPUT_MODELS[self._kind],
-            ExecutionPolicy(self.process.name, LEASE_S, RETRY),
-            METRICS,
-            self.logger,
-        )
-        pool = Pool(execution.execute, self.world.concurrency, self.logger)
-        consumer: Consumer = ConsumerWire(self.world, self.process, self.consumer)
-        await serve(self._process, Preparation(self.store), consumer, pool, GRACE_S)
+        async with Watch(self.store.asked_to_stop, self.logger, name="stop", tick_s=1.0) as stops:
+            call = LeasedCall(
+                self.store,
+                SimHandler(self.world.provider, self.process),
+                stops,
+                Telling(FakeLive().worker()),
+                self.logger,
+                CallLimits(TIME_LIMIT_S, LEASE_S),
+            )
+            execution = Execution(
+                self.store,
+                call,
+                INPUT_MODELS[self._kind],
+                ExecutionPolicy(self.process.name, LEASE_S, RETRY),
+                METRICS,
+                self.logger,
+            )
+            pool = Pool(execution.execute, self.world.concurrency, self.logger)
+            consumer: Consumer = ConsumerWire(self.world, self.process, self.consumer)
+            await serve(self._process, Preparation(self.store), consumer, pool, GRACE_S)

@@ -15,7 +15,7 @@ from forebay.broker.envelope import Envelope, seal
 from forebay.broker.topology import routing_key
 from forebay.jobs import JobKind, JobState, Lane
 
-from .callers import cancel, replay
+from .callers import replay
 from .provider import LEASE_S
 from .roles import Ingress, Role, Worker
 
@@ -275,7 +275,7 @@ async def _cancel(world: World, chance: Random) -> bool:
         return False
     job = chance.choice(jobs)
     world.note(f"{world.name_of(job.id)} is canceled")
-    world.store.replace(cancel(job, world.clock()))
+    await world.store.cancel(job.tenant, job.id)
     return True
 
 

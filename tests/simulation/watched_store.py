@@ -46,10 +46,6 @@ class WatchedStore(MemoryJobStore):
         """Every job there is."""
         return [*self._jobs.values()]
 
-    def replace(self, job: Job) -> None:
-        """Change a job past all methods: what the store cannot be asked for yet."""
-        self._jobs[job.id] = job
-
     def _changed(self, before: Job | None, after: Job) -> None:
         now = Snapshot.of(after)
         found = [*standing_breaches(now)]

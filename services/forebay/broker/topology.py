@@ -17,6 +17,12 @@ from forebay.jobs import JobKind, Lane
 VHOST = "forebay"
 JOBS_EXCHANGE = "forebay.jobs"
 DEAD_EXCHANGE = "forebay.dead"
+LIVE_EXCHANGE = "forebay.live"
+"""What workers tell to every ingress: see `forebay.broker.live`."""
+ASKS_EXCHANGE = "forebay.asks"
+"""What every worker is asked to tell."""
+HEARD = "forebay.heard"
+"""Begins the name of a process's own queue for them."""
 
 DELIVERY_LIMIT = 20
 """Deliveries of one message before it is taken for one that kills its workers. RabbitMQ 4 has the
@@ -111,7 +117,12 @@ def forebay_topology(vhost: str = VHOST) -> Topology:
     """The topology of this version, in a vhost."""
     return Topology(
         vhost=vhost,
-        exchanges=(Exchange(JOBS_EXCHANGE), Exchange(DEAD_EXCHANGE)),
+        exchanges=(
+            Exchange(JOBS_EXCHANGE),
+            Exchange(DEAD_EXCHANGE),
+            Exchange(LIVE_EXCHANGE, "fanout"),
+            Exchange(ASKS_EXCHANGE, "fanout"),
+        ),
         queues=_queues(),
         bindings=_bindings(),
         policies=_policies(),
@@ -164,9 +175,24 @@ def _policies() -> tuple[Policy, ...]:
 def _users() -> tuple[User, ...]:
     kinds = "|".join(re.escape(kind) for kind in JobKind)
     jobs, dead = re.escape(JOBS_EXCHANGE), re.escape(DEAD_EXCHANGE)
+    live, asks = re.escape(LIVE_EXCHANGE), re.escape(ASKS_EXCHANGE)
+    own = rf"{re.escape(HEARD)}\.[0-9a-f]+"
+    # To bind its own queue a user needs to write to the queue and to read the exchange.
     return (
-        User("forebay-ingress", "ingress", write=f"^{jobs}$"),
+        User(
+            "forebay-ingress",
+            "ingress",
+            write=f"^({jobs}|{asks}|{live}|{own})$",
+            read=f"^({live}|{own})$",
+            configure=f"^{own}$",
+        ),
         User("forebay-reconciler", "reconciler", write=f"^({jobs}|{dead})$"),
-        User("forebay-worker", "worker", write=f"^{dead}$", read=rf"^forebay\.({kinds})\..*$"),
+        User(
+            "forebay-worker",
+            "worker",
+            write=f"^({dead}|{live}|{own})$",
+            read=rf"^(forebay\.({kinds})\..*|{asks}|{own})$",
+            configure=f"^{own}$",
+        ),
         User("forebay-monitor", "monitor", read=r"^forebay\..*$", tags=("monitoring",)),
     )

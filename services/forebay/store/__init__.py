@@ -1,7 +1,7 @@
 """Where jobs live: the `JobStore` protocol and the values it speaks in.
 
 MongoDB holds the truth and the broker is disposable, so whatever a guarantee rests on is a
-single-document compare-and-set behind one of these methods. `mongo.py` is the real one, `memory.py`
+single-document compare-and-set behind one of these methods. `mongo/` is the real one, `memory.py`
 the shipped fake; tests/contract runs the same suite over both.
 
 Every method raises `StoreUnavailable` when the store does not answer in time; a write may then have
@@ -11,12 +11,13 @@ repeat.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from forebay.batches import BatchJobs
 from forebay.errors import JobError
 from forebay.jobs import Attempt, Event, Job, JobKind, JobState, Lane, Usage
 
@@ -159,16 +160,29 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobQuery:
-    """Which jobs to list; newest first. Empty filters match all."""
+    """Which jobs to list. All filters must hold; of one with several values, any. Empty: all."""
 
     tenant: str
     states: frozenset[JobState] = frozenset()
     kinds: frozenset[JobKind] = frozenset()
+    tags: frozenset[str] = frozenset()
+    providers: frozenset[str] = frozenset()
+    """Only jobs for which one of these was called."""
+    errors: frozenset[str] = frozenset()
+    """Only jobs whose `error` has one of these codes."""
+    batch: BatchJobs | None = None
+    """Only the jobs of this batch."""
+    with_results: bool = False
+    """Inline results come along."""
+    created_from: datetime | None = None
+    """Only jobs created then or later, to the millisecond."""
+    created_before: datetime | None = None
     limit: int = 50
     dead_lettered: bool | None = None
     """Only jobs whose attempts ran out (True), or only the others (False)."""
-    before: str | None = None
-    """Only jobs with an id below this one: the cursor (ids sort by time)."""
+    oldest_first: bool = False
+    beyond: str | None = None
+    """Only jobs that come after this id in the order: the cursor (ids sort by time)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +245,7 @@ class JobStore(Protocol):
         """The job of this tenant that used this idempotency key."""
 
     async def list(self, query: JobQuery) -> Sequence[Job]:
-        """At most `query.limit` jobs, newest first, without input and result."""
+        """At most `query.limit` jobs in the order of the query, without input."""
 
     async def look_up(self, job_ids: Collection[str]) -> Sequence[Job]:
         """These jobs, whatever their tenant, in no order; what is not there is left out.
@@ -350,6 +364,37 @@ class JobStore(Protocol):
         Raises `IllegalTransition` when the job is not terminal, and `OtherGeneration`, which is one
         too, when it is in another generation than the one asked for.
         """
+
+    async def cancel(self, tenant: str, job_id: str) -> Job | None:
+        """Stop a job: the job after it; None when there is none.
+
+        What waits is canceled at once. A running one is canceling: its worker is told within
+        seconds, and what it writes then is its end. One that is canceling or terminal already is
+        left as it is, so a repeat is safe. Raises `IllegalTransition` when somebody else runs it
+        again at this very moment.
+        """
+
+    async def tally(self, tenant: str, jobs: BatchJobs) -> Mapping[JobState, int]:
+        """How many of these jobs are in each state; what is gone is in none."""
+
+    async def cancel_many(self, tenant: str, job_ids: Collection[str]) -> int:
+        """`cancel` of at most some hundreds of jobs at once; how many it changed."""
+
+    async def retry_many(self, tenant: str, job_ids: Collection[str]) -> Sequence[JobRef]:
+        """`retry` of at most some hundreds of jobs at once; those that were terminal.
+
+        Two callers at once never get the same job. Repeated after an unknown answer it leaves those
+        alone that are not terminal any more.
+        """
+
+    async def forget(self, tenant: str, job_id: str) -> bool:
+        """Remove a terminal job with all that it has; whether there was one.
+
+        Its idempotency key is free again. Raises `IllegalTransition` when it is not terminal.
+        """
+
+    async def asked_to_stop(self, job_ids: Collection[str]) -> frozenset[str]:
+        """Which of these jobs are canceling: one query for all calls of a worker."""
 
     async def prune(self, after: str | None, limit: int) -> Pruned:
         """Look at the next `limit` chunks of large results; remove those that nobody can want.

@@ -18,6 +18,8 @@ from forebay.store import updates
 
 JOBS = "jobs"
 RESULTS = "results"
+BATCHES = "batches"
+COLLECTIONS = (JOBS, RESULTS, BATCHES)
 
 ACTIVE = sorted(state.value for state in JobState if state not in TERMINAL)
 # The planner takes a partial index for `$in` only when the query names the very same states.
@@ -110,6 +112,27 @@ INDEXES = (
         (("state", ASCENDING), ("kind", ASCENDING), ("lane", ASCENDING), ("queued_at", ASCENDING)),
         "backlog: counted from the index alone, no document is read",
         {"partialFilterExpression": {"state": {"$in": ACTIVE}}},
+    ),
+    Index(
+        JOBS,
+        "batch",
+        (("batch_id", ASCENDING), ("state", ASCENDING), ("_id", ASCENDING)),
+        "tally: how many jobs of a batch are in each state; list: the jobs of a batch, in order",
+        {"partialFilterExpression": {"batch_id": {"$type": "string"}}},
+    ),
+    Index(
+        BATCHES,
+        "idempotency",
+        (("tenant", ASCENDING), ("idempotency.key", ASCENDING)),
+        "open: the same key is the same batch",
+        {"unique": True, "partialFilterExpression": {"idempotency.key": {"$type": "string"}}},
+    ),
+    Index(
+        BATCHES,
+        "retention",
+        (("expires_at", ASCENDING),),
+        "the server's TTL monitor removes the records of old batches",
+        {"expireAfterSeconds": 0},
     ),
     Index(
         RESULTS,

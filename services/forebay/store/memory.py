@@ -11,18 +11,17 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from forebay.errors import OtherGeneration
+from forebay.batches import BatchJobs
+from forebay.errors import IllegalTransition, OtherGeneration
 from forebay.jobs import (
-    Attempt,
+    TRANSITIONS,
     Event,
     Job,
     JobState,
     Lease,
-    OnUnknown,
-    ResultRef,
     expiry_error,
     sources,
     transition,
@@ -45,8 +44,24 @@ from forebay.store import (
     updates,
 )
 from forebay.store.documents import as_stored, utf8
+from forebay.store.moves import (
+    canceled,
+    ended,
+    in_batch,
+    is_listed,
+    later,
+    lost_attempt,
+    pointer,
+    queued,
+    rescued,
+    retried,
+    same_stay,
+    terminal,
+    tokens,
+    with_attempt,
+)
 from forebay.store.refusals import lapsed, out_of_time, refusal, refused
-from forebay.store.results import CHUNK_BYTES, INLINE_BYTES
+from forebay.store.results import INLINE_BYTES
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -100,13 +115,9 @@ class MemoryJobStore:
     async def list(self, query: JobQuery) -> Sequence[Job]:
         """See `JobStore.list`."""
         found = (
-            job.evolve(input="", result=None)
-            for _, job in sorted(self._jobs.items(), reverse=True)
-            if job.tenant == query.tenant
-            and (not query.states or job.state in query.states)
-            and (not query.kinds or job.kind in query.kinds)
-            and query.dead_lettered in {None, job.dead_lettered}
-            and (query.before is None or job.id < query.before)
+            job.evolve(input="", result=job.result if query.with_results else None)
+            for _, job in sorted(self._jobs.items(), reverse=not query.oldest_first)
+            if job.tenant == query.tenant and is_listed(job, query)
         )
         return [*itertools.islice(found, query.limit)]
 
@@ -148,13 +159,14 @@ class MemoryJobStore:
         if token is not None and self._last_tokens.get(ref.id) == token:
             return Refused(Refusal.BUSY)
         if job.state in updates.LAPSABLE:
-            job = _with_attempt(job, _lost_attempt(job, now))
-        lease = Lease(token or secrets.token_hex(16), worker, _later(now, lease_s))
+            job = with_attempt(job, lost_attempt(job, now))
+        lease = Lease(token or secrets.token_hex(16), worker, later(now, lease_s))
         return Claimed(
             self._put(
                 job.evolve(
                     state=JobState.RUNNING,
                     attempts=job.attempts + 1,
+                    rounds=job.rounds + 1,
                     lease=lease,
                     started_at=now,
                     not_before=None,
@@ -168,7 +180,7 @@ class MemoryJobStore:
         if job is None or job.generation != ref.generation:
             return
         if job.state in sources(Event.POSTPONED, JobState.RETRYING):
-            due = _later(self._now(), wait_s)
+            due = later(self._now(), wait_s)
             self._put(job.evolve(state=JobState.RETRYING, not_before=due, published_at=None))
 
     async def renew(self, job_id: str, token: str, lease_s: float) -> Renewal:
@@ -176,7 +188,7 @@ class MemoryJobStore:
         job = self._held(job_id, token)
         if job is None or job.lease is None:
             return Renewal.LOST
-        lease = Lease(token, job.lease.worker, _later(self._now(), lease_s))
+        lease = Lease(token, job.lease.worker, later(self._now(), lease_s))
         self._put(job.evolve(lease=lease))
         return Renewal.CANCELING if job.state is JobState.CANCELING else Renewal.HELD
 
@@ -187,19 +199,19 @@ class MemoryJobStore:
             done_before = self._last_tokens.get(job_id) == token
             return self._jobs.get(job_id) if done_before else None
         updates.check_endable(job, ending)
-        ended = as_stored(_ended(job, ending, self._now()))
+        over = as_stored(ended(job, ending, self._now()))
         large = len(utf8(ending.result or "")) > INLINE_BYTES
         if large and ending.result is not None:
             self._large[job_id, token] = ending.result
-            ended = ended.evolve(result=None, result_ref=_pointer(token, ending.result))
+            over = over.evolve(result=None, result_ref=pointer(token, ending.result))
         self._last_tokens[job_id] = token
-        return self._put(ended)
+        return self._put(over)
 
     async def mark_published(self, refs: Sequence[JobRef]) -> None:
         """See `JobStore.mark_published`."""
         for ref in refs:
             job = self._jobs.get(ref.id)
-            if job is not None and job.state is JobState.QUEUED and _same_stay(job, ref):
+            if job is not None and job.state is JobState.QUEUED and same_stay(job, ref):
                 self._put(job.evolve(published_at=self._now()))
 
     async def unclaimed(
@@ -271,7 +283,7 @@ class MemoryJobStore:
             if job.state in updates.DUE_FROM and job.not_before and job.not_before <= now
         ]
         first_due = sorted(found, key=lambda pair: pair[0])[:limit]
-        return [JobRef.of(self._put(_queued(job, now))) for _, job in first_due]
+        return [JobRef.of(self._put(queued(job, now))) for _, job in first_due]
 
     async def rescue(self, limit: int) -> Sequence[Rescue]:
         """See `JobStore.rescue`."""
@@ -282,7 +294,7 @@ class MemoryJobStore:
             if job.lease is not None and job.state in updates.LEASED and lapsed(job, now)
         ]
         first = sorted(found, key=lambda pair: pair[0])[:limit]
-        taken = [self._put(_rescued(job, now)) for _, job in first]
+        taken = [self._put(rescued(job, now)) for _, job in first]
         return [Rescue(JobRef.of(job), job.state, job.dead_lettered) for job in taken]
 
     async def expire(self, limit: int) -> int:
@@ -295,7 +307,7 @@ class MemoryJobStore:
         )
         chosen = [*itertools.islice(overdue, limit)]
         for job in chosen:
-            ended = _terminal(job, transition(job.state, Event.EXPIRED), now)
+            ended = terminal(job, transition(job.state, Event.EXPIRED), now)
             self._put(ended.evolve(error=expiry_error(job), not_before=None))
         return len(chosen)
 
@@ -315,7 +327,57 @@ class MemoryJobStore:
         job = await self.get(tenant, job_id)
         if job is not None and generation not in (None, job.generation):
             raise OtherGeneration
-        return None if job is None else self._put(_retried(job, self._now()))
+        return None if job is None else self._put(retried(job, self._now()))
+
+    async def cancel(self, tenant: str, job_id: str) -> Job | None:
+        """See `JobStore.cancel`."""
+        job = await self.get(tenant, job_id)
+        if job is None or Event.CANCEL not in TRANSITIONS[job.state]:
+            return job
+        return self._put(canceled(job, self._now()))
+
+    async def tally(self, tenant: str, jobs: BatchJobs) -> Mapping[JobState, int]:
+        """See `JobStore.tally`."""
+        return Counter(
+            job.state for job in self._jobs.values() if job.tenant == tenant and in_batch(job, jobs)
+        )
+
+    async def cancel_many(self, tenant: str, job_ids: Collection[str]) -> int:
+        """See `JobStore.cancel_many`."""
+        jobs = self._theirs(tenant, job_ids)
+        chosen = [job for job in jobs if Event.CANCEL in TRANSITIONS[job.state]]
+        for job in chosen:
+            self._put(canceled(job, self._now()))
+        return len(chosen)
+
+    async def retry_many(self, tenant: str, job_ids: Collection[str]) -> Sequence[JobRef]:
+        """See `JobStore.retry_many`."""
+        chosen = [job for job in self._theirs(tenant, job_ids) if job.done]
+        return [JobRef.of(self._put(retried(job, self._now()))) for job in chosen]
+
+    def _theirs(self, tenant: str, job_ids: Collection[str]) -> Sequence[Job]:
+        found = (self._jobs.get(job_id) for job_id in job_ids)
+        return [job for job in found if job is not None and job.tenant == tenant]
+
+    async def forget(self, tenant: str, job_id: str) -> bool:
+        """See `JobStore.forget`."""
+        job = await self.get(tenant, job_id)
+        if job is None:
+            return False
+        if not job.done:
+            raise IllegalTransition(f"{job_id} is {job.state}, not at its end")
+        del self._jobs[job_id]
+        self._last_tokens.pop(job_id, None)
+        if job.idempotency is not None:
+            del self._keys[tenant, job.idempotency.key]
+        for key in [key for key in self._large if key[0] == job_id]:
+            del self._large[key]
+        return True
+
+    async def asked_to_stop(self, job_ids: Collection[str]) -> frozenset[str]:
+        """See `JobStore.asked_to_stop`."""
+        found = (self._jobs.get(job_id) for job_id in job_ids)
+        return frozenset(job.id for job in found if job and job.state is JobState.CANCELING)
 
     async def prune(self, after: str | None, limit: int) -> Pruned:
         """See `JobStore.prune`; here a large result is one chunk."""
@@ -328,7 +390,7 @@ class MemoryJobStore:
 
     def _is_orphan(self, job_id: str, token: str) -> bool:
         job = self._jobs.get(job_id)
-        return job is not None and token not in _tokens(job)
+        return job is not None and token not in tokens(job)
 
     async def close(self) -> None:
         """Memory has no connections."""
@@ -345,101 +407,3 @@ class MemoryJobStore:
     def _now(self) -> datetime:
         now = self._clock()
         return now - timedelta(microseconds=now.microsecond % 1000)
-
-
-def _ended(job: Job, ending: Ending, now: datetime) -> Job:
-    target = updates.destination(ending.event)
-    after = _with_attempt(job, ending.attempt).evolve(
-        lease=None,
-        attempts=max(job.attempts - 1, 0) if ending.uncount else job.attempts,
-        dead_lettered=ending.dead_lettered,
-        usage=ending.usage or job.usage,
-        error=ending.error or job.error,
-    )
-    if target is JobState.SUCCEEDED:
-        small = len(utf8(ending.result or "")) <= INLINE_BYTES
-        after = after.evolve(error=None, result=ending.result if small else None, result_ref=None)
-    if target.terminal:
-        return _terminal(after, target, now)
-    after = after.evolve(published_at=None)
-    if target is JobState.QUEUED:
-        return after.evolve(state=target, queued_at=now)
-    return after.evolve(state=target, not_before=_later(now, ending.wait_s))
-
-
-def _queued(job: Job, now: datetime) -> Job:
-    state = transition(job.state, Event.DUE)
-    return job.evolve(state=state, queued_at=now, not_before=None, published_at=None)
-
-
-def _retried(job: Job, now: datetime) -> Job:
-    return job.evolve(
-        state=transition(job.state, Event.REPLAYED),
-        generation=job.generation + 1,
-        attempts=0,
-        queued_at=now,
-        dead_lettered=False,
-        **dict.fromkeys(updates.OF_ONE_GENERATION),
-    )
-
-
-def _rescued(job: Job, now: datetime) -> Job:
-    after = _with_attempt(job, _lost_attempt(job, now)).evolve(
-        lease=None, published_at=None, dead_lettered=False
-    )
-    spent = job.attempts >= job.max_attempts
-    if job.state not in sources(Event.LEASE_LOST, JobState.QUEUED):
-        state, error = transition(job.state, Event.LEASE_LOST), updates.CANCELED
-    elif job.on_unknown is OnUnknown.FAIL:
-        state, error = transition(job.state, Event.FAILED), updates.UNKNOWN_OUTCOME
-    elif spent:
-        state, error = transition(job.state, Event.FAILED), updates.EXHAUSTED
-    else:
-        return after.evolve(state=transition(job.state, Event.LEASE_LOST), queued_at=now)
-    dead = error is updates.EXHAUSTED
-    return _terminal(after, state, now).evolve(error=error, dead_lettered=dead)
-
-
-def _terminal(job: Job, state: JobState, now: datetime) -> Job:
-    kept_until = now + timedelta(seconds=job.result_ttl_s)
-    return job.evolve(state=state, finished_at=now, expires_at=kept_until)
-
-
-def _with_attempt(job: Job, attempt: Attempt) -> Job:
-    return job.evolve(history=(*job.history, attempt)[-updates.MOST_HISTORY :])
-
-
-def _lost_attempt(job: Job, now: datetime) -> Attempt:
-    started = job.started_at or now
-    waited = started - (job.queued_at or started)
-    return Attempt(
-        n=job.attempts,
-        generation=job.generation,
-        outcome="lease_lost",
-        worker=job.lease.worker if job.lease is not None else "",
-        started_at=started,
-        finished_at=now,
-        queue_wait_ms=max(waited // _MILLISECOND, 0),
-    )
-
-
-def _tokens(job: Job) -> Collection[str]:
-    """Under which tokens a large result of the job may be wanted."""
-    return [held.token for held in (job.lease, job.result_ref) if held is not None]
-
-
-def _same_stay(job: Job, ref: JobRef) -> bool:
-    if (job.generation, job.attempts) != (ref.generation, ref.attempts):
-        return False
-    if ref.queued_at is None or job.queued_at is None:
-        return ref.queued_at is None
-    return abs(job.queued_at - ref.queued_at) < _MILLISECOND
-
-
-def _pointer(token: str, result: str) -> ResultRef:
-    size = len(utf8(result))
-    return ResultRef(token, -(-size // CHUNK_BYTES), size)
-
-
-def _later(now: datetime, seconds: float) -> datetime:
-    return now + timedelta(milliseconds=round(seconds * 1000))

@@ -13,9 +13,7 @@ Which states an event starts from is read off `TRANSITIONS`, never written here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Collection
 
 from forebay.errors import ErrorCode, IllegalTransition, JobError
 from forebay.jobs import (
@@ -35,12 +33,25 @@ from forebay.store.documents import (
     error_document,
     usage_document,
 )
+from forebay.store.expressions import (
+    NOW,
+    all_of,
+    any_of,
+    from_now,
+    has_come,
+    has_passed,
+    in_states,
+    is_in,
+    literal,
+    ms,
+    negated,
+    not_in,
+    passed,
+    switch,
+)
 from forebay.store.suspects import suspect
 
 Pipeline = list[Document]
-
-NOW = "$$NOW"
-_FAR = datetime(9999, 1, 1, tzinfo=UTC)
 
 MOST_HISTORY = 200
 """Attempts kept on a job, the latest. Only snoozes can bring it there: they are not counted, and a
@@ -75,6 +86,11 @@ OF_ONE_GENERATION = (
 generation and did not hear the answer may still ask again, and it did end it."""
 DUE_FROM = sources(Event.DUE, JobState.QUEUED)
 
+ONE_MORE_ROUND: Document = {"$add": [{"$ifNull": ["$rounds", 0]}, 1]}
+RETRYABLE = sources(Event.REPLAYED, JobState.QUEUED)
+CANCELED_AT_ONCE = sources(Event.CANCEL, JobState.CANCELED)
+CANCELABLE = CANCELED_AT_ONCE | sources(Event.CANCEL, JobState.CANCELING)
+
 EXHAUSTED = JobError(
     ErrorCode.ATTEMPTS_EXHAUSTED,
     "No allowed attempt succeeded, and the last one was lost with its worker; retry the job when "
@@ -94,10 +110,10 @@ def claimable(ref: JobRef, token: str, *, suspects: bool = True) -> Document:
 
     A token has one attempt: a claim whose answer was lost may arrive again when that is over.
     """
-    waits = _both(_is_in(CLAIMABLE), _or(_not_in({JobState.RETRYING}), _has_come("not_before")))
-    lapsed = _both(
-        _is_in(LAPSABLE),
-        _has_passed("lease.until"),
+    waits = all_of(is_in(CLAIMABLE), any_of(not_in({JobState.RETRYING}), has_come("not_before")))
+    lapsed = all_of(
+        is_in(LAPSABLE),
+        has_passed("lease.until"),
         {"$eq": ["$on_unknown", OnUnknown.RETRY.value]},
     )
     return {
@@ -105,11 +121,11 @@ def claimable(ref: JobRef, token: str, *, suspects: bool = True) -> Document:
         "generation": ref.generation,
         **in_states(CLAIMABLE | LAPSABLE),
         "last_token": {"$ne": token},
-        "$expr": _both(
-            _or(waits, lapsed),
+        "$expr": all_of(
+            any_of(waits, lapsed),
             {"$lt": ["$attempts", "$max_attempts"]},
-            _not(_out_of_time()),
-            *([] if suspects else [_not(suspect())]),
+            negated(_out_of_time()),
+            *([] if suspects else [negated(suspect())]),
         ),
     }
 
@@ -119,13 +135,14 @@ def claim(token: str, worker: str, lease_s: float) -> Pipeline:
     return [
         {
             "$set": {
-                "history": {"$cond": [_is_in(LEASED), _with_attempt(_LOST), "$history"]},
+                "history": {"$cond": [is_in(LEASED), _with_attempt(_LOST), "$history"]},
                 "attempts": {"$add": ["$attempts", 1]},
+                "rounds": ONE_MORE_ROUND,
                 "state": JobState.RUNNING.value,
                 "lease": {
-                    "token": _literal(token),
-                    "worker": _literal(worker),
-                    "until": _in(lease_s),
+                    "token": literal(token),
+                    "worker": literal(worker),
+                    "until": from_now(lease_s),
                 },
                 "started_at": NOW,
             }
@@ -143,7 +160,7 @@ def postponable(ref: JobRef) -> Document:
 def postpone(wait_s: float) -> Pipeline:
     """Let it wait; no attempt is counted, and no record is written."""
     return [
-        {"$set": {"state": JobState.RETRYING.value, "not_before": _in(wait_s)}},
+        {"$set": {"state": JobState.RETRYING.value, "not_before": from_now(wait_s)}},
         {"$unset": ["published_at"]},
     ]
 
@@ -155,7 +172,7 @@ def held(job_id: str, token: str, states: Collection[JobState] = LEASED) -> Docu
 
 def renew(lease_s: float) -> Pipeline:
     """Extend the lease from the server's now."""
-    return [{"$set": {"lease.until": _in(lease_s)}}]
+    return [{"$set": {"lease.until": from_now(lease_s)}}]
 
 
 def endable(job_id: str, token: str, ending: Ending) -> Document:
@@ -189,23 +206,23 @@ def end(token: str, ending: Ending, result_ref: ResultRef | None = None) -> Pipe
     target = destination(ending.event)
     fields: Document = {
         "state": target.value,
-        "last_token": _literal(token),
-        "history": _with_attempt(_literal(attempt_document(ending.attempt))),
+        "last_token": literal(token),
+        "history": _with_attempt(literal(attempt_document(ending.attempt))),
         "dead_lettered": ending.dead_lettered,
     }
     gone = ["lease"] if target.terminal else ["lease", "published_at"]
     if ending.uncount:
         fields["attempts"] = {"$max": [{"$subtract": ["$attempts", 1]}, 0]}
     if ending.usage is not None:
-        fields["usage"] = _literal(usage_document(ending.usage))
+        fields["usage"] = literal(usage_document(ending.usage))
     if ending.error is not None and target is not JobState.SUCCEEDED:
-        fields["error"] = _literal(error_document(ending.error))
+        fields["error"] = literal(error_document(ending.error))
     if target.terminal:
         fields |= _TERMINAL
     elif target is JobState.QUEUED:
         fields["queued_at"] = NOW
     else:
-        fields["not_before"] = _in(ending.wait_s)
+        fields["not_before"] = from_now(ending.wait_s)
     if target is JobState.SUCCEEDED:
         gone += ["error", "result" if result_ref else "result_ref"]
         fields |= _result_fields(ending.result, result_ref)
@@ -220,7 +237,7 @@ def due() -> Document:
 def queue(turn: str) -> Pipeline:
     """Queue it, under the mark of the loop's turn that did so."""
     return [
-        {"$set": {"state": JobState.QUEUED.value, "queued_at": NOW, "turn": _literal(turn)}},
+        {"$set": {"state": JobState.QUEUED.value, "queued_at": NOW, "turn": literal(turn)}},
         {"$unset": ["not_before", "published_at"]},
     ]
 
@@ -232,83 +249,9 @@ def unpublished(older_than_s: float, without: Collection[Route] = ()) -> Documen
     return {
         "state": JobState.QUEUED.value,
         "published_at": None,
-        "$expr": {"$gte": [age, _ms(older_than_s)]},
+        "$expr": {"$gte": [age, ms(older_than_s)]},
         **({"$nor": routes} if routes else {}),
     }
-
-
-def confirmed(route: Route) -> Document:
-    """The filter of queued jobs of a route for which the broker confirmed a message."""
-    kind, lane = route
-    return {
-        "kind": kind.value,
-        "lane": lane.value,
-        "state": JobState.QUEUED.value,
-        "published_at": {"$type": "date"},
-    }
-
-
-def unclaimed(route: Route, older_than_s: float, after: datetime | None = None) -> Document:
-    """The filter of queued jobs of a route whose message was confirmed that long ago.
-
-    What was published then was queued before; said as well, because that is what the index knows.
-    """
-    waits = {"$subtract": [NOW, "$published_at"]}
-    bound = {"$subtract": [NOW, _ms(older_than_s - FAST_CLOCK_S)]}
-    return {
-        **confirmed(route),
-        "$expr": _both({"$gte": [waits, _ms(older_than_s)]}, {"$lte": ["$queued_at", bound]}),
-        **({} if after is None else {"queued_at": {"$gte": after}}),
-    }
-
-
-def first_unpublished(route: Route, most: int) -> Pipeline:
-    """Of the `most` oldest queued jobs without a confirmed message: how many are of this route.
-
-    And how many there are in all, and when the last of them was queued.
-    """
-    kind, lane = route
-    of_route = _both({"$eq": ["$kind", kind.value]}, {"$eq": ["$lane", lane.value]})
-    return [
-        {"$match": {"state": JobState.QUEUED.value, "published_at": None}},
-        {"$sort": {"queued_at": 1}},
-        {"$limit": most},
-        {
-            "$group": {
-                "_id": None,
-                "all": {"$sum": 1},
-                "of_route": {"$sum": {"$cond": [of_route, 1, 0]}},
-                "last": {"$max": "$queued_at"},
-            }
-        },
-    ]
-
-
-def queued_jobs(route: Route, before: datetime | None, limit: int) -> Pipeline:
-    """Count queued jobs of a route, published or not: from an index alone, up to a limit."""
-    kind, lane = route
-    condition: Document = {
-        "state": JobState.QUEUED.value,
-        "kind": kind.value,
-        "lane": lane.value,
-        **({} if before is None else {"queued_at": {"$lt": before}}),
-    }
-    return [{"$match": condition}, {"$limit": limit}, {"$count": "count"}]
-
-
-def newest_running(route: Route) -> Pipeline:
-    """How long ago, in ms, the newest of a route's running jobs was queued.
-
-    Of those that run for the first time: none of their messages can be older than that. A clock
-    that is ahead is not believed: no message is confirmed before it is published.
-    """
-    running = {**confirmed(route), "state": JobState.RUNNING.value, "history": {"$size": 0}}
-    placed = {"$min": ["$queued_at", "$published_at"]}
-    return [
-        {"$match": running},
-        {"$group": {"_id": None, "newest": {"$max": placed}}},
-        {"$project": {"age_ms": {"$subtract": [NOW, "$newest"]}}},
-    ]
 
 
 def awaiting_confirm(ref: JobRef) -> Document:
@@ -337,8 +280,8 @@ def rescue(turn: str) -> Pipeline:
     """Take the job back: queued again, or at its end; the lost attempt is written down."""
     spent = {"$gte": ["$attempts", "$max_attempts"]}
     unrepeatable = {"$eq": ["$on_unknown", OnUnknown.FAIL.value]}
-    asked_to_stop = _not(_is_in(LAPSABLE))
-    again = _not(_or(spent, unrepeatable, asked_to_stop))
+    asked_to_stop = negated(is_in(LAPSABLE))
+    again = negated(any_of(spent, unrepeatable, asked_to_stop))
     errors = [
         (asked_to_stop, CANCELED, JobState.CANCELED),
         (unrepeatable, UNKNOWN_OUTCOME, JobState.FAILED),  # never a dead letter: see `judge`
@@ -347,14 +290,12 @@ def rescue(turn: str) -> Pipeline:
     return [
         {
             "$set": {
-                "state": _switch([(c, s.value) for c, _, s in errors], JobState.QUEUED.value),
-                "error": _switch(
-                    [(c, _literal(error_document(e))) for c, e, _ in errors], "$error"
-                ),
-                "dead_lettered": _both(spent, _not(_or(unrepeatable, asked_to_stop))),
+                "state": switch([(c, s.value) for c, _, s in errors], JobState.QUEUED.value),
+                "error": switch([(c, literal(error_document(e))) for c, e, _ in errors], "$error"),
+                "dead_lettered": all_of(spent, negated(any_of(unrepeatable, asked_to_stop))),
                 "history": _with_attempt(_LOST),
                 "queued_at": {"$cond": [again, NOW, "$queued_at"]},
-                "turn": _literal(turn),
+                "turn": literal(turn),
                 **{n: {"$cond": [again, "$$REMOVE", v]} for n, v in _TERMINAL.items()},
             }
         },
@@ -375,14 +316,34 @@ def overdue() -> Document:
 
 def expire(error: JobError) -> Pipeline:
     """End it, saying which limit passed."""
-    fields = {"state": JobState.EXPIRED.value, "error": _literal(error_document(error))}
+    fields = {"state": JobState.EXPIRED.value, "error": literal(error_document(error))}
     return [{"$set": {**fields, **_TERMINAL}}, {"$unset": ["not_before"]}]
 
 
-def retryable(tenant: str, job_id: str) -> Document:
-    """The filter of a job that may be run again by hand."""
-    states = in_states(sources(Event.REPLAYED, JobState.QUEUED))
-    return {"_id": job_id, "tenant": tenant, **states}
+def of_tenant(tenant: str, job_id: str, states: Collection[JobState]) -> Document:
+    """The filter of a tenant's job, while it is in one of these states."""
+    return {"_id": job_id, "tenant": tenant, **in_states(states)}
+
+
+def cancel() -> Pipeline:
+    """What waits is over at once; a running call's worker is told at its next look."""
+    at_once = is_in(CANCELED_AT_ONCE)
+    ended = {**_TERMINAL, "error": literal(error_document(CANCELED))}
+    states = [(at_once, JobState.CANCELED.value)]
+    return [
+        {
+            "$set": {
+                "state": switch(states, JobState.CANCELING.value),
+                **{n: {"$cond": [at_once, value, f"${n}"]} for n, value in ended.items()},
+            }
+        },
+        {"$unset": ["not_before"]},
+    ]
+
+
+def retry_together(turn: str) -> Pipeline:
+    """`retry`, under the mark of who did so."""
+    return [*retry(), {"$set": {"turn": literal(turn)}}]
 
 
 def retry() -> Pipeline:
@@ -393,22 +354,13 @@ def retry() -> Pipeline:
                 "state": JobState.QUEUED.value,
                 "generation": {"$add": ["$generation", 1]},
                 "attempts": 0,
+                "rounds": ONE_MORE_ROUND,
                 "queued_at": NOW,
                 "dead_lettered": False,
             }
         },
         {"$unset": [*OF_ONE_GENERATION]},
     ]
-
-
-def in_states(states: Collection[JobState]) -> Document:
-    """The filter of these states."""
-    return {"state": {"$in": _values(states)}}
-
-
-def passed(field: str) -> Document:
-    """The filter of a time that is set and has come; MongoDB can use an index for it."""
-    return {field: {"$type": "date"}, "$expr": {"$lte": [f"${field}", NOW]}}
 
 
 _TERMINAL: Document = {
@@ -433,9 +385,9 @@ _LOST: Document = {
 
 def _result_fields(result: str | None, ref: ResultRef | None) -> Document:
     if ref is None:
-        return {"result": _literal(result)}
+        return {"result": literal(result)}
     pointer = {"token": ref.token, "chunks": ref.chunks, "bytes": ref.bytes}
-    return {"result_ref": _literal(pointer)}
+    return {"result_ref": literal(pointer)}
 
 
 def _with_attempt(record: Document) -> Document:
@@ -444,57 +396,4 @@ def _with_attempt(record: Document) -> Document:
 
 def _out_of_time() -> Document:
     never_ran = {"$eq": ["$attempts", 0]}
-    return _or(_both(never_ran, _has_passed("start_by")), _has_passed("deadline"))
-
-
-def _has_passed(field: str) -> Document:
-    return {"$lte": [{"$ifNull": [f"${field}", _FAR]}, NOW]}
-
-
-def _has_come(field: str) -> Document:
-    return {"$lte": [{"$ifNull": [f"${field}", NOW]}, NOW]}
-
-
-def _is_in(states: Collection[JobState]) -> Document:
-    return {"$in": ["$state", _values(states)]}
-
-
-def _not_in(states: Collection[JobState]) -> Document:
-    return _not(_is_in(states))
-
-
-def _values(states: Iterable[JobState]) -> list[str]:
-    return sorted(state.value for state in states)
-
-
-def _both(*conditions: Document) -> Document:
-    return {"$and": list(conditions)}
-
-
-def _or(*conditions: Document) -> Document:
-    return {"$or": list(conditions)}
-
-
-def _not(condition: Document) -> Document:
-    return {"$not": [condition]}
-
-
-def _switch(branches: Iterable[tuple[Document, Any]], default: Any) -> Document:
-    return {
-        "$switch": {
-            "branches": [{"case": case, "then": then} for case, then in branches],
-            "default": default,
-        }
-    }
-
-
-def _literal(value: object) -> Document:
-    return {"$literal": value}
-
-
-def _in(seconds: float) -> Document:
-    return {"$add": [NOW, _ms(seconds)]}
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+    return any_of(all_of(never_ran, has_passed("start_by")), has_passed("deadline"))

@@ -24,6 +24,11 @@ async def until(condition: Callable[[], Awaitable[bool]], within_s: float = 60.0
             await asyncio.sleep(EVERY_S)
 
 
+async def span(seconds: float) -> None:
+    """Let a time pass that is itself what is measured over."""
+    await asyncio.sleep(seconds)
+
+
 async def pace(per_second: float, count: int) -> AsyncIterator[int]:
     """Count at a steady rate, from the scheduled times: an open loop, however slow the body is."""
     loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 
 from forebay.jobs import Job
 from forebay.outcomes import Outcome
+from forebay.progress import Write
 
 Request_contra = TypeVar("Request_contra", contravariant=True)
 
@@ -18,5 +19,12 @@ class Handler(Protocol[Request_contra]):
     retries are off, because attempts are counted by the store.
     """
 
-    async def handle(self, job: Job, request: Request_contra) -> Outcome:
-        """Do the job's call; `request` is the job's input, validated."""
+    async def handle(self, job: Job, request: Request_contra, write: Write, /) -> Outcome:
+        """Do the job's call.
+
+        Args:
+            job: as it was claimed.
+            request: its input, validated.
+            write: takes the text of the answer while the provider writes it; the pieces together
+                are the text that is stored, or nothing of it was written.
+        """

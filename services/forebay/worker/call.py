@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Generic
 
 from forebay.crashpoints import CrashPoint, crashpoint
@@ -23,10 +24,12 @@ from forebay.jobs import Job, Lease
 from forebay.outcomes import Outcome, Retry
 from forebay.store import JobStore, Renewal
 from forebay.store.patience import patient
+from forebay.store.watch import Watch
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.worker import Handler, Request_contra
+from forebay.worker.telling import Telling
 from forebay.worker.verdict import CancelRequested, Closing, DeadlinePassed, Interrupted
 
 STORE_PAUSE_S = 1.0
@@ -47,29 +50,41 @@ class LeaseGone(Exception):
     """The lease is not ours any more: nothing may be written for this attempt."""
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """Both in seconds."""
+
+    timeout_s: float
+    """Upper bound of one call."""
+    lease_s: float
+    """How long each renewal of the lease holds; it is renewed every third of it."""
+
+
 class LeasedCall(Generic[Request_contra]):
     """Runs a handler under a lease.
 
     Args:
-        timeout_s: upper bound of one call.
-        lease_s: how long each renewal holds; renewed every third of it.
+        stops: wakes who waits for a job that is asked to stop.
+        telling: hears what the provider writes.
     """
 
     def __init__(
         self,
         store: JobStore,
         handler: Handler[Request_contra],
+        stops: Watch,
+        telling: Telling,
         logger: Logger,
-        *,
-        timeout_s: float,
-        lease_s: float,
+        limits: CallLimits,
     ) -> None:
         self._store = store
         self._handler = handler
+        self._stops = stops
+        self._telling = telling
         self._logger = logger
-        self._timeout_s = timeout_s
-        self._lease_s = lease_s
-        self._patiently = patient(min(STORE_PAUSE_S, lease_s / 3))
+        self._timeout_s = limits.timeout_s
+        self._lease_s = limits.lease_s
+        self._patiently = patient(min(STORE_PAUSE_S, limits.lease_s / 3))
 
     async def run(
         self, job: Job, lease: Lease, request: Request_contra, abort: asyncio.Event
@@ -83,6 +98,7 @@ class LeasedCall(Generic[Request_contra]):
             abort: set when the worker cannot wait for the call any longer.
         """
         limit_s, at_limit = self._limit(job)
+        self._telling.moved(job)
         call = asyncio.create_task(self._guarded(job, request), name=f"call {job.id}")
         keeper = asyncio.create_task(self._keep(job.id, lease.token), name=f"lease {job.id}")
         aborted = asyncio.create_task(abort.wait(), name=f"abort {job.id}")
@@ -99,14 +115,22 @@ class LeasedCall(Generic[Request_contra]):
             await end(call, keeper, aborted)
 
     async def storing(
-        self, job: Job, lease: Lease, write: Callable[[], Coroutine[Any, Any, bool]]
-    ) -> bool:
-        """Await the write that ends the attempt, the lease renewed meanwhile; its answer.
+        self, job: Job, lease: Lease, write: Callable[[], Coroutine[Any, Any, Job | None]]
+    ) -> Job | None:
+        """Await the write that ends the attempt, the lease renewed meanwhile; the job after it.
 
         A lease that is gone is the end of a write that still tries: it is somebody else's, or it
         went with this very write, whose answer is on its way or lost. One more write says which,
         and changes nothing: it must be safe to repeat.
         """
+        ended = await self._stored(job, lease, write)
+        if ended is not None:
+            self._telling.moved(ended)
+        return ended
+
+    async def _stored(
+        self, job: Job, lease: Lease, write: Callable[[], Coroutine[Any, Any, Job | None]]
+    ) -> Job | None:
         writing = asyncio.create_task(write(), name=f"ending {job.id}")
         pause_s = min(QUICK_S, self._lease_s / 3)
         try:
@@ -141,7 +165,8 @@ class LeasedCall(Generic[Request_contra]):
     async def _guarded(self, job: Job, request: Request_contra) -> Outcome:
         """The handler's outcome; a defect of ours is an outcome too, bounded by the attempts."""
         try:
-            return await self._handler.handle(job, request)
+            with self._telling.writing(job) as write:
+                return await self._handler.handle(job, request, write)
         except Exception:
             self._logger.exception(LogEvent.HANDLER_CRASHED, job_id=job.id, attempt=job.attempts)
             return _CRASHED
@@ -158,7 +183,8 @@ class LeasedCall(Generic[Request_contra]):
     async def _keep(self, job_id: str, token: str) -> Closing:
         """Renew for as long as it holds; returns only when the call must stop."""
         while True:
-            await asyncio.sleep(self._lease_s / 3)
+            if await self._stops.until(job_id, self._lease_s / 3):
+                return CancelRequested()
             # While the store is away the call goes on: the compare-and-set at its end decides.
             crashpoint(CrashPoint.WORKER_DURING_CALL)
             match await self._patiently(self._store.renew, job_id, token, self._lease_s):

@@ -170,7 +170,7 @@ class Execution(Generic[Request]):
         crashpoint(CrashPoint.WORKER_BEFORE_WRITE)
         verdict = judge(job, closing, self._policy.retry, random.random())  # noqa: S311  jitter
         attempt = _attempt(job, verdict, self._policy.worker, time.monotonic() - began)
-        written = await self._store_ending(job, verdict, attempt)
+        written = await self._store_ending(job, verdict, attempt) is not None
         if written:
             self._record(job, attempt, verdict.usage)
         else:
@@ -182,13 +182,13 @@ class Execution(Generic[Request]):
             # The job is somebody else's: what this attempt came to means nothing.
             await delivery.ack()
 
-    async def _store_ending(self, job: Job, verdict: Verdict, attempt: Attempt) -> bool:
+    async def _store_ending(self, job: Job, verdict: Verdict, attempt: Attempt) -> Job | None:
         """Write it while the lease is held, however long the store is away."""
         write = partial(self._write_ending, job, verdict, attempt)
         return await self._call.storing(job, _lease_of(job), write)
 
-    async def _write_ending(self, job: Job, verdict: Verdict, attempt: Attempt) -> bool:
-        """Write it under the lease's token; safe to repeat."""
+    async def _write_ending(self, job: Job, verdict: Verdict, attempt: Attempt) -> Job | None:
+        """Write it under the lease's token; safe to repeat. None: the lease was gone."""
         ending = Ending(
             event=verdict.event,
             attempt=attempt,
@@ -201,7 +201,7 @@ class Execution(Generic[Request]):
         )
         token = _lease_of(job).token
         try:
-            return await self._patiently(self._store.finish, job.id, token, ending) is not None
+            return await self._patiently(self._store.finish, job.id, token, ending)
         except Unstorable as refused:
             # The provider's answer cannot be written, now or later; that it cannot, can be.
             error = JobError(ErrorCode.PROVIDER_ERROR, f"The answer cannot be stored: {refused}")
@@ -211,7 +211,7 @@ class Execution(Generic[Request]):
             ending = replace(
                 ending, event=Event.CANCELED, error=CANCELED, uncount=False, dead_lettered=False
             )
-        return await self._patiently(self._store.finish, job.id, token, ending) is not None
+        return await self._patiently(self._store.finish, job.id, token, ending)
 
     def _lose(self, job: Job, *, at: Literal["renewal", "finish"]) -> None:
         self._metrics.leases_lost.labels(job.kind).inc()

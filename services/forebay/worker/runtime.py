@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from forebay.broker import Consumer
 from forebay.broker.consumer import RabbitConsumer
+from forebay.broker.live import RabbitLive
+from forebay.broker.topology import ASKS_EXCHANGE
 from forebay.jobs import JobKind
 from forebay.probes import Probes
 from forebay.process import Process
@@ -18,14 +20,19 @@ from forebay.retry import RetryPolicy
 from forebay.settings import BrokerSettings, ProbeSettings, StoreSettings, WorkerSettings, load
 from forebay.store.mongo import open_store
 from forebay.store.patience import Preparation
+from forebay.store.watch import Watch
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
 from forebay.worker import Handler
-from forebay.worker.call import LeasedCall
+from forebay.worker.call import CallLimits, LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
 from forebay.worker.pool import Pool
+from forebay.worker.telling import Telling
 
 Request = TypeVar("Request", bound=BaseModel)
+
+LOOK_S = 1.0
+"""How often the store is asked which of the running calls are to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +49,23 @@ async def run_worker(process: Process, spec: WorkerSpec[Request]) -> None:
     """Work until a stop signal, then drain. Raises `ForebayError` when a part ended by itself."""
     settings = spec.settings
     process.metrics.begin_worker(spec.kind)
-    async with open_store(load(StoreSettings), process.logger) as store:
+    broker = load(BrokerSettings)
+    voice = RabbitLive(broker, process.name, ASKS_EXCHANGE, process.metrics, process.logger)
+    telling = Telling(voice)
+    async with (
+        open_store(load(StoreSettings), process.logger) as store,
+        Watch(store.asked_to_stop, process.logger, name="stop", tick_s=LOOK_S) as stops,
+        voice.heard_by(telling.heard),
+    ):
         execution = Execution(
             store,
             LeasedCall(
                 store,
                 spec.handler,
+                stops,
+                telling,
                 process.logger,
-                timeout_s=settings.timeout_s,
-                lease_s=settings.lease_s,
+                CallLimits(settings.timeout_s, settings.lease_s),
             ),
             spec.request_model,
             ExecutionPolicy(
@@ -63,7 +78,7 @@ async def run_worker(process: Process, spec: WorkerSpec[Request]) -> None:
         )
         pool = Pool(execution.execute, settings.concurrency, process.logger)
         consumer = RabbitConsumer(
-            load(BrokerSettings),
+            broker,
             kind=spec.kind,
             prefetch=settings.prefetch_or_default,
             name=process.name,

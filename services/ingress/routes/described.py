@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ingress.problems import MEDIA_TYPE, Problem
@@ -9,7 +10,7 @@ from ingress.query import QueryModel
 
 SAYS = {
     400: "The body is not readable JSON.",
-    404: "No such job.",
+    404: "Not there.",
     408: "The body did not come in time; nothing was accepted.",
     409: "The job is not done yet; only a terminal one can be run again.",
     410: "The result is kept no longer.",
@@ -22,6 +23,7 @@ SAYS = {
         "the same Idempotency-Key is that job."
     ),
 }
+NDJSON = "application/x-ndjson"
 RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 OF_JOB = "The job failed, expired or was canceled: its problem, with its status."
 
@@ -51,6 +53,16 @@ JOB_ID = [
 ]
 
 
+BATCH_ID = [
+    {
+        "name": "batch_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^batch_[0-9a-f]{32}$"},
+    }
+]
+
+
 def parameters(query: type[QueryModel]) -> list[dict[str, Any]]:
     """The query parameters of a direct route, for its `openapi_extra`."""
     schema = query.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -76,9 +88,14 @@ def _inlined(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
     return field
 
 
-def json_body(*models: str) -> dict[str, Any]:
-    """The request body of a direct route, for its `openapi_extra`."""
-    schema: dict[str, Any] = {"$ref": f"#/components/schemas/{models[0]}"}
-    if len(models) > 1:
-        schema = {"oneOf": [{"$ref": f"#/components/schemas/{name}"} for name in models]}
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
+def json_body(*models: str, lines: Sequence[str] = ()) -> dict[str, Any]:
+    """The request body of a direct route, for its `openapi_extra`; as lines of JSON, too."""
+    content = {"application/json": {"schema": _one_of(models)}}
+    if lines:
+        content[NDJSON] = {"schema": _one_of(lines)}
+    return {"required": True, "content": content}
+
+
+def _one_of(models: Sequence[str]) -> dict[str, Any]:
+    refs = [{"$ref": f"#/components/schemas/{name}"} for name in models]
+    return {"oneOf": refs} if len(refs) > 1 else refs[0]

@@ -1,8 +1,7 @@
-"""Looking at jobs: one, its result, many; and running one again."""
+"""Looking at jobs: one, its result, many."""
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
@@ -11,19 +10,21 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from forebay.errors import IllegalTransition, OtherGeneration
-from forebay.jobs import Job, JobKind, JobState
+from forebay.errors import ErrorCode
+from forebay.jobs import JobKind, JobState
 from forebay.store import JobQuery
-from forebay.tasks import end
 from ingress import cursor
 from ingress.body import validation_error
+from ingress.callers import until_done
 from ingress.dependencies import Services, services_of, tenant_of
 from ingress.error_handlers import problem_response
 from ingress.problems import InvalidPart, Problem, ProblemCode, RequestRefused, job_problem
-from ingress.query import Many, QueryModel, read_query
+from ingress.query import Each, Many, Nothing, QueryModel, read_query
 from ingress.routes.described import JOB_ID, OF_JOB, PROBLEM, RETRY_AFTER, parameters, problems
 from ingress.routes.direct import DirectRoute
+from ingress.routes.found import find_job
 from ingress.routes.submit import result_of
+from ingress.schemas import Moment, ProviderName, Tag
 from ingress.views import (
     JobList,
     JobView,
@@ -37,10 +38,6 @@ from ingress.views import (
 router = APIRouter(route_class=DirectRoute, tags=["jobs"])
 
 _OPEN = {"headers": {"Retry-After": RETRY_AFTER, "ETag": {"schema": {"type": "string"}}}}
-
-
-class Nothing(QueryModel):
-    """No query at all."""
 
 
 class Look(QueryModel):
@@ -61,20 +58,24 @@ class ListQuery(QueryModel):
     """Only these kinds: repeated, or separated by commas."""
     dead_lettered: bool | None = None
     """`true`: only jobs that failed because their attempts ran out; `false`: only the others."""
+    tag: Each[Tag] = ()
+    """Only jobs with one of these tags: repeated, for a tag may hold a comma."""
+    provider: Many[ProviderName] = ()
+    """Only jobs for which one of these providers was called."""
+    error_code: Many[ErrorCode] = ()
+    """Only jobs whose `error` has one of these codes."""
+    created_after: Moment | None = None
+    """Only jobs created then or later (RFC 3339)."""
+    created_before: Moment | None = None
+    """Only jobs created before."""
+    order: Literal["newest", "oldest"] = "newest"
+    """What comes first."""
     include: Many[Literal["attempts"]] = ()
     """`attempts` adds the record of each attempt."""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs on a page."""
     cursor: Annotated[str, Field(max_length=200)] | None = None
     """`next_cursor` of the page before."""
-
-
-class RetryQuery(QueryModel):
-    """The query of `POST /v1/jobs/{id}/retry`."""
-
-    generation: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Only if the job is still in this generation: the `generation` it was last seen with. A repeat
-    after a lost answer is then safe, and what somebody else ran again meanwhile is left alone."""
 
 
 @router.get(
@@ -92,10 +93,10 @@ async def get_job(request: Request) -> Response:
     services = services_of(request)
     look = read_query(request, Look)
     _check_wait(look.wait, services)
-    job = await _find(request)
+    job = await find_job(request)
     if look.wait and not job.done:
-        await _wait(request, services, job.id, look.wait)
-        job = await _find(request)
+        await until_done(request, services, job.id, look.wait)
+        job = await find_job(request)
     result = await result_of(services, job)
     content = render(job, result, with_attempts="attempts" in look.include)
     headers = {"ETag": etag_of(content), "Cache-Control": "no-cache"}
@@ -124,7 +125,7 @@ async def get_result(request: Request) -> Response:
     """The result of a succeeded job, or the problem of one that did not succeed."""
     services = services_of(request)
     read_query(request, Nothing)
-    job = await _find(request)
+    job = await find_job(request)
     if not job.done:
         headers = {
             "Location": path_of(job.id),
@@ -148,7 +149,7 @@ async def get_result(request: Request) -> Response:
     openapi_extra={"parameters": parameters(ListQuery)},
     responses={
         200: {
-            "description": "A page, newest first, without results.",
+            "description": "A page, without results; newest first if not asked otherwise.",
             "model": JobList,
             "headers": {
                 "Link": {
@@ -161,18 +162,24 @@ async def get_result(request: Request) -> Response:
     },
 )
 async def list_jobs(request: Request) -> Response:
-    """Jobs of the tenant, the newest first."""
+    """Jobs of the tenant. All filters must hold; of one with several values, any."""
     query = read_query(request, ListQuery)
-    before = cursor.decode(query.cursor) if query.cursor is not None else None
+    beyond = cursor.decode(query.cursor) if query.cursor is not None else None
     # One more than asked for tells whether there is a next page.
     jobs = await services_of(request).store.list(
         JobQuery(
             tenant=tenant_of(request),
             states=frozenset(query.state),
             kinds=frozenset(query.kind),
+            tags=frozenset(query.tag),
+            providers=frozenset(query.provider),
+            errors=frozenset(query.error_code),
+            created_from=query.created_after,
+            created_before=query.created_before,
             dead_lettered=query.dead_lettered,
             limit=query.limit + 1,
-            before=before,
+            oldest_first=query.order == "oldest",
+            beyond=beyond,
         )
     )
     page = jobs[: query.limit]
@@ -182,48 +189,6 @@ async def list_jobs(request: Request) -> Response:
         headers["Link"] = f'</v1/jobs?{_query_of(query, following)}>; rel="next"'
     content = render_list(page, following, with_attempts="attempts" in query.include)
     return Response(content, headers=headers, media_type="application/json")
-
-
-@router.post(
-    "/v1/jobs/{job_id}/retry",
-    summary="Run a job again",
-    status_code=202,
-    openapi_extra={"parameters": [*JOB_ID, *parameters(RetryQuery)]},
-    responses={
-        202: {
-            "description": "Queued again: the same job in its next generation.",
-            "model": JobView,
-            "headers": {
-                "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
-                "Retry-After": RETRY_AFTER,
-            },
-        },
-        **problems(404, 409, 422, 503),
-    },
-)
-async def retry_job(request: Request) -> Response:
-    """A terminal job runs again, with all its attempts and without its former time limits."""
-    services = services_of(request)
-    seen = read_query(request, RetryQuery).generation
-    try:
-        job = await services.desk.retry(tenant_of(request), _job_id(request), seen)
-    except OtherGeneration:
-        raise RequestRefused(
-            ProblemCode.OTHER_GENERATION,
-            f"The job is not in generation {seen}; look at it before it is run again.",
-        ) from None
-    except IllegalTransition:
-        raise RequestRefused(
-            ProblemCode.NOT_TERMINAL, "The job is not done; wait for its end, then retry it."
-        ) from None
-    if job is None:
-        raise _no_such_job()
-    headers = {
-        "Location": path_of(job.id),
-        "Retry-After": str(poll_after_s(job, services.clock())),
-        "Cache-Control": "no-store",
-    }
-    return Response(render(job), 202, headers=headers, media_type="application/json")
 
 
 def _query_of(query: ListQuery, following: str) -> str:
@@ -239,41 +204,6 @@ def _check_wait(wait_s: float, services: Services) -> None:
     if wait_s > most:
         said = f"Input should be less than or equal to {most:g}"
         raise validation_error([InvalidPart(parameter="wait", detail=said)])
-
-
-async def _find(request: Request) -> Job:
-    """The tenant's job; another's, an unknown one and nonsense are the same 404."""
-    job = await services_of(request).store.get(tenant_of(request), _job_id(request))
-    if job is None:
-        raise _no_such_job()
-    return job
-
-
-def _job_id(request: Request) -> str:
-    """The id in the path; one that cannot be an id is never asked for."""
-    job_id: str = request.path_params["job_id"]
-    if not cursor.JOB_ID.fullmatch(job_id):
-        raise _no_such_job()
-    return job_id
-
-
-def _no_such_job() -> RequestRefused:
-    return RequestRefused(ProblemCode.NOT_FOUND, "There is no such job.")
-
-
-async def _wait(request: Request, services: Services, job_id: str, wait_s: float) -> None:
-    """Wait for the end of the job, or of the time, or of the caller's patience."""
-    finished = asyncio.create_task(services.waiting.until_finished(job_id, wait_s))
-    left = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait((finished, left), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await end(finished, left)
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _matches(if_none_match: str | None, etag: str) -> bool:

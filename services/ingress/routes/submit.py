@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,9 +12,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from forebay.crashpoints import CrashPoint, crashpoint
-from forebay.jobs import Job, JobKind
+from forebay.errors import StoreUnavailable
+from forebay.jobs import Idempotency, Job, JobKind
 from ingress import idempotency
 from ingress.body import parse, read_body
+from ingress.callers import preferred_wait_s, until_done
 from ingress.dependencies import Services, services_of, tenant_of
 from ingress.routes.described import RETRY_AFTER, json_body, problems
 from ingress.routes.direct import DirectRoute
@@ -40,12 +43,14 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
         "headers": _HEADERS,
     },
     200: {
-        "description": "A repeat under the same Idempotency-Key, of a job that is done.",
+        "description": (
+            "Done: within the time of `Prefer: wait=n`, or a repeat under the same Idempotency-Key."
+        ),
         "model": JobView,
     },
     **problems(400, 408, 413, 415, 422, 503),
 }
-_KEY = {
+KEY = {
     "name": idempotency.HEADER,
     "in": "header",
     "required": False,
@@ -56,13 +61,24 @@ _KEY = {
     "schema": {"type": "string", "minLength": 1, "maxLength": idempotency.MAX_LENGTH + 2},
     "example": '"order-4711"',
 }
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": (
+        "`wait=n`: answer when the job is done, or after n seconds (RFC 7240); at most the "
+        "service's limit (60)."
+    ),
+    "schema": {"type": "string"},
+    "example": "wait=10",
+}
 
 
 def _described(*models: str) -> dict[str, Any]:
     return {
         "status_code": 202,
         "responses": _ANSWERS,
-        "openapi_extra": {"requestBody": json_body(*models), "parameters": [_KEY]},
+        "openapi_extra": {"requestBody": json_body(*models), "parameters": [KEY, PREFER]},
     }
 
 
@@ -76,7 +92,7 @@ async def submit_job(request: Request) -> Response:
     services = services_of(request)
     body = await _body_of(request, services)
     submission = parse(JOB_SUBMISSION, body, tag="kind")
-    return await _accept(services, submission, _origin(request, body, "/input"))
+    return await _accept(request, services, submission, _origin(request, body, "/input"))
 
 
 @router.post("/v1/search", summary="Submit a search", **_described("SearchRequest"))
@@ -101,7 +117,7 @@ async def _submit_input(request: Request, kind: JobKind) -> Response:
     services = services_of(request)
     body = await _body_of(request, services)
     submission = with_defaults(parse(INPUTS[kind], body))
-    return await _accept(services, submission, _origin(request, body, ""))
+    return await _accept(request, services, submission, _origin(request, body, ""))
 
 
 async def _body_of(request: Request, services: Services) -> bytes:
@@ -110,15 +126,27 @@ async def _body_of(request: Request, services: Services) -> bytes:
 
 
 def _origin(request: Request, body: bytes, input_at: str) -> Origin:
-    headers = request.headers
-    key = idempotency.of_request(headers.get(idempotency.HEADER), request.scope["path"], body)
-    return Origin(tenant_of(request), _traceparent(headers.get("traceparent")), key, input_at)
+    header = request.headers.get(idempotency.HEADER)
+    key = idempotency.of_request(header, request.scope["path"], body)
+    return origin_of(request, key, input_at)
 
 
-async def _accept(services: Services, submission: JobSubmission, origin: Origin) -> Response:
+def origin_of(request: Request, key: Idempotency | None, input_at: str) -> Origin:
+    """Where a request comes from."""
+    traceparent = _traceparent(request.headers.get("traceparent"))
+    return Origin(tenant_of(request), traceparent, key, input_at)
+
+
+async def _accept(
+    request: Request, services: Services, submission: JobSubmission, origin: Origin
+) -> Response:
     accepted = await services.desk.accept(submission, origin)
     job = accepted.job
     headers = {"Location": path_of(job.id), "Cache-Control": "no-store"}
+    wait_s = preferred_wait_s(request, services.settings.max_wait_s)
+    if wait_s:
+        headers["Preference-Applied"] = f"wait={wait_s:g}"
+        job = await _awaited(request, services, job, wait_s)
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     if not job.done:
@@ -127,6 +155,15 @@ async def _accept(services: Services, submission: JobSubmission, origin: Origin)
     return _Receipt(
         content, 200 if job.done else 202, headers=headers, media_type="application/json"
     )
+
+
+async def _awaited(request: Request, services: Services, job: Job, wait_s: float) -> Job:
+    """The job as it is when it is done or the time is over; what was accepted stays accepted."""
+    if not job.done:
+        await until_done(request, services, job.id, wait_s)
+        with suppress(StoreUnavailable):
+            return await services.store.get(job.tenant, job.id) or job
+    return job
 
 
 class _Receipt(Response):

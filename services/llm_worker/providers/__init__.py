@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from forebay.outcomes import Failed, Retry, Succeeded
+from forebay.progress import Write
 from forebay.requests import LlmRequest
 
 
@@ -27,5 +28,14 @@ class LlmProvider(Protocol):
     def missing_setting(self) -> str | None:
         """The setting without which it cannot be called, or None when it is complete."""
 
-    async def complete(self, request: LlmRequest, call_id: str) -> Succeeded | Retry | Failed:
-        """Call it once; `call_id` names the attempt to the provider. Every error is a value."""
+    async def complete(
+        self, request: LlmRequest, call_id: str, write: Write
+    ) -> Succeeded | Retry | Failed:
+        """Call it once. Every error is a value.
+
+        Args:
+            request: the conversation.
+            call_id: names the attempt to the provider.
+            write: takes the text of a streamed answer as it comes; what it was given is the text
+                of the completion.
+        """

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from forebay.errors import ErrorCode, JobError
 from forebay.http import REQUEST_ID_HEADER
 from forebay.outcomes import Call, Failed, Retry, Succeeded
+from forebay.progress import Write
 from forebay.requests import FunctionCall, LlmRequest, ToolCall
 from llm_worker.carrier import CarriedError
 from llm_worker.completion import Completion, TokenUsage
@@ -115,7 +116,9 @@ class Anthropic:
         """It needs a key."""
         return None if self._key else "FOREBAY_LLM_ANTHROPIC_API_KEY"
 
-    async def complete(self, request: LlmRequest, call_id: str) -> Succeeded | Retry | Failed:
+    async def complete(
+        self, request: LlmRequest, call_id: str, write: Write
+    ) -> Succeeded | Retry | Failed:
         """Ask for one message, streamed or whole as the request says."""
         call = Call(self.name)
         try:
@@ -132,16 +135,19 @@ class Anthropic:
             return refused(call, error.response.headers)
         except (anthropic.AnthropicError, CarriedError) as error:
             return broken(error, call)
-        return await _read(raw, Call(self.name, raw.status_code, raw.request_id))
+        return await _read(raw, Call(self.name, raw.status_code, raw.request_id), write)
 
 
-async def _read(raw: anthropic.AsyncAPIResponse[Any], call: Call) -> Succeeded | Retry | Failed:
+async def _read(
+    raw: anthropic.AsyncAPIResponse[Any], call: Call, write: Write
+) -> Succeeded | Retry | Failed:
     try:
         answer = await raw.parse()
         if not isinstance(answer, anthropic.AsyncStream):
-            return _finished(_Message.model_validate(answer), call)
+            message = _Message.model_validate(answer)
+            return _finished(message, _text(message.content), call)
         async with answer:
-            return await _streamed(answer, call)
+            return await _streamed(answer, call, write)
     except anthropic.APIStatusError:
         return interrupted(call)  # an error event inside a stream that began well
     except (anthropic.AnthropicError, CarriedError) as error:
@@ -150,18 +156,22 @@ async def _read(raw: anthropic.AsyncAPIResponse[Any], call: Call) -> Succeeded |
         return unreadable(call)
 
 
-async def _streamed(stream: anthropic.AsyncStream[Any], call: Call) -> Succeeded | Retry:
-    gathered = _Gathered()
+async def _streamed(
+    stream: anthropic.AsyncStream[Any], call: Call, write: Write
+) -> Succeeded | Retry:
+    gathered = _Gathered(write)
     async for event in stream:
         gathered.add(_Event.model_validate(event))
     message = gathered.message()
-    return incomplete(call) if message is None else _finished(message, call)
+    return incomplete(call) if message is None else _finished(message, gathered.text, call)
 
 
 class _Gathered:
     """The message a stream has told so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._pieces: list[str] = []
         self._message: _Message | None = None
         self._blocks: dict[int, _Block] = {}
         self._arguments: dict[int, str] = {}
@@ -172,14 +182,25 @@ class _Gathered:
             self._message = event.message
         elif event.type == "content_block_start" and event.content_block is not None:
             self._blocks[event.index] = event.content_block
+            self._tell(event.content_block, event.content_block.text)
         elif event.type == "content_block_delta" and event.delta is not None:
-            self._blocks[event.index].text += event.delta.text
+            self._tell(self._blocks[event.index], event.delta.text)
             self._arguments.setdefault(event.index, "")
             self._arguments[event.index] += event.delta.partial_json
         elif event.type == "message_delta":
             self._end(event)
         elif event.type == "message_stop":
             self._stopped = True
+
+    def _tell(self, block: _Block, text: str) -> None:
+        if text and block.type == "text":
+            self._pieces.append(text)
+            self._write(text)
+
+    @property
+    def text(self) -> str:
+        """In the order in which it came: what was told is what is stored."""
+        return "".join(self._pieces)
 
     def _end(self, event: _Event) -> None:
         if self._message is None:
@@ -202,12 +223,16 @@ class _Gathered:
         return self._message
 
 
-def _finished(message: _Message, call: Call) -> Succeeded | Retry:
+def _text(blocks: list[_Block]) -> str:
+    return "".join(block.text for block in blocks if block.type == "text")
+
+
+def _finished(message: _Message, text: str, call: Call) -> Succeeded | Retry:
     if message.stop_reason is None:
         return incomplete(call)
     completion = Completion.of(
         model=message.model,
-        text="".join(block.text for block in message.content if block.type == "text"),
+        text=text,
         finish_reason=_FINISH_REASONS.get(message.stop_reason, message.stop_reason),
         tool_calls=tuple(_tool_call(b) for b in message.content if b.type == "tool_use"),
         usage=_counted(message.usage),

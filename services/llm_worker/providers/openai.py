@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from forebay.http import REQUEST_ID_HEADER
 from forebay.outcomes import Call, Failed, Retry, Succeeded
+from forebay.progress import Write
 from forebay.requests import FunctionCall, LlmRequest, ToolCall
 from llm_worker.carrier import CarriedError
 from llm_worker.completion import Completion, TokenUsage
@@ -116,7 +117,9 @@ class OpenAI:
         """It needs a key, even if the server behind the URL takes any."""
         return None if self._key else "FOREBAY_LLM_OPENAI_API_KEY"
 
-    async def complete(self, request: LlmRequest, call_id: str) -> Succeeded | Retry | Failed:
+    async def complete(
+        self, request: LlmRequest, call_id: str, write: Write
+    ) -> Succeeded | Retry | Failed:
         """Ask for one completion, streamed or whole as the request says."""
         try:
             raw = await self._sdk.chat.completions.with_raw_response.create(
@@ -127,16 +130,16 @@ class OpenAI:
             return _refused(error)
         except (openai.OpenAIError, CarriedError) as error:
             return broken(error, Call(self.name))
-        return await _read(raw, Call(self.name, raw.status_code, raw.request_id))
+        return await _read(raw, Call(self.name, raw.status_code, raw.request_id), write)
 
 
-async def _read(raw: Any, call: Call) -> Succeeded | Retry | Failed:
+async def _read(raw: Any, call: Call, write: Write) -> Succeeded | Retry | Failed:
     try:
         answer = raw.parse()
         if not isinstance(answer, openai.AsyncStream):
             return _whole(_Answer.model_validate(answer)).succeeded(call)
         async with answer:
-            return await _streamed(answer, call)
+            return await _streamed(answer, call, write)
     except (openai.OpenAIError, CarriedError) as error:
         # Without a cause it is an error object that the provider sent inside its stream.
         return broken(error, call) if error.__cause__ else interrupted(call)
@@ -174,8 +177,8 @@ def _whole(answer: _Answer) -> Completion:
     )
 
 
-async def _streamed(stream: openai.AsyncStream[Any], call: Call) -> Succeeded | Retry:
-    gathered = _Gathered()
+async def _streamed(stream: openai.AsyncStream[Any], call: Call, write: Write) -> Succeeded | Retry:
+    gathered = _Gathered(write)
     async for chunk in stream:
         gathered.add(_Chunk.model_validate(chunk))
     completion = gathered.completion()
@@ -185,7 +188,8 @@ async def _streamed(stream: openai.AsyncStream[Any], call: Call) -> Succeeded | 
 class _Gathered:
     """The pieces of a streamed answer so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, write: Write) -> None:
+        self._write = write
         self._model = ""
         self._text: list[str] = []
         self._refusal: list[str] = []
@@ -205,7 +209,9 @@ class _Gathered:
                 self._add(choice.delta)
 
     def _add(self, delta: _Said) -> None:
-        self._text.append(delta.content or "")
+        if delta.content:
+            self._text.append(delta.content)
+            self._write(delta.content)
         self._refusal.append(delta.refusal or "")
         for piece in delta.tool_calls or ():
             at = piece.index if piece.index is not None else len(self._tools)

@@ -12,24 +12,31 @@ from pymongo import AsyncMongoClient
 
 from forebay.settings import MongoDriver, StoreSettings
 from forebay.store import JobStore
-from forebay.store.indexes import JOBS, RESULTS
+from forebay.store.batches import BatchStore, MemoryBatchStore
+from forebay.store.indexes import BATCHES, COLLECTIONS, RESULTS
 from forebay.store.memory import MemoryJobStore
-from forebay.store.mongo import open_store
+from forebay.store.mongo import MongoJobStore, open_store
 
 
 @dataclass(frozen=True)
 class Backend:
     """One implementation under the suite, and how to begin a test with it empty."""
 
-    store: JobStore | None = None
+    store: MongoJobStore | None = None
     database: Any = None
 
     async def empty(self) -> JobStore:
         if self.store is None:
             return MemoryJobStore(lambda: datetime.now(UTC))
-        for name in (JOBS, RESULTS):
+        for name in COLLECTIONS:
             await self.database[name].delete_many({})
         return self.store
+
+    async def no_batches(self) -> BatchStore:
+        if self.store is None:
+            return MemoryBatchStore()
+        await self.database[BATCHES].delete_many({})
+        return self.store.batches
 
     async def lose_a_piece(self, store: JobStore) -> None:
         """Of a large result; memory keeps each in one."""
@@ -55,6 +62,11 @@ async def backend(request: pytest.FixtureRequest, mongodb_url: str) -> AsyncIter
         await store.prepare()
         yield Backend(store, client[settings.mongodb_database])
         await client.drop_database(settings.mongodb_database)
+
+
+@pytest.fixture
+async def batches(backend: Backend) -> BatchStore:
+    return await backend.no_batches()
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ async def test_a_list_goes_on_from_its_cursor_without_gap_or_repeat(store: JobSt
     await inserted(store, *jobs)
     seen: list[str] = []
     before = None
-    while page := await store.list(JobQuery(tenant="default", limit=2, before=before)):
+    while page := await store.list(JobQuery(tenant="default", limit=2, beyond=before)):
         seen += [job.id for job in page]
         before = page[-1].id
     assert seen == [job.id for job in reversed(jobs)]

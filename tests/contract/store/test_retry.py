@@ -56,6 +56,7 @@ async def test_a_retried_job_begins_anew_and_keeps_its_history(
         id=first.id,
         created_at=first.created_at,
         generation=2,
+        rounds=2,
         history=ended.history,
         queued_at=again.queued_at,
     )
@@ -176,7 +177,7 @@ async def test_a_list_is_filtered_by_whether_the_attempts_ran_out(store: JobStor
         return [job.id for job in await store.list(JobQuery(tenant="default", **query))]
 
     assert await listed(dead_lettered=True) == [job.id for job in reversed(dead)]
-    assert await listed(dead_lettered=True, before=dead[2].id, limit=1) == [dead[1].id]
+    assert await listed(dead_lettered=True, beyond=dead[2].id, limit=1) == [dead[1].id]
     assert await listed(dead_lettered=False) == [other.id]
     assert len(await listed()) == 4
     await store.retry("default", dead[1].id)

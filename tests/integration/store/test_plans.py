@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forebay.jobs import Idempotency, JobKind, JobState, Lane
-from forebay.store import updates
+from forebay.store import selections, updates
 from forebay.store.indexes import ACTIVE, JOBS
 from forebay.store.mongo import MongoJobStore
 from tests.contract.store.jobs import HOUR, a_job, a_waiting_job, inserted, now, started
@@ -56,8 +56,8 @@ KEY = {"tenant": "default", "idempotency.key": {"$eq": "key", "$type": "string"}
         ({"tenant": "default"}, {"_id": -1}, {"newest"}),
         ({"tenant": "default", "dead_lettered": True}, {"_id": -1}, {"dead"}),
         (updates.unpublished(5), {"queued_at": 1}, {"unpublished"}),
-        (updates.unclaimed(ROUTE, 40), {"queued_at": 1}, {"backlog"}),
-        (updates.unclaimed(ROUTE, 40, now() - HOUR), {"queued_at": 1}, {"backlog"}),
+        (selections.unclaimed(ROUTE, 40), {"queued_at": 1}, {"backlog"}),
+        (selections.unclaimed(ROUTE, 40, now() - HOUR), {"queued_at": 1}, {"backlog"}),
         (updates.due(), {"not_before": 1}, {"due"}),
         (updates.lapsed(), {"lease.until": 1}, {"leases"}),
         (updates.overdue(), None, {"start_by", "deadline"}),
@@ -88,7 +88,7 @@ async def test_what_was_queued_lately_is_not_read_for_what_was_lost_before(
     old = [a_job(queued_at=now() - HOUR) for _ in range(5)]
     await inserted(store, *old, *(a_job() for _ in range(100)))
     await busy[JOBS].update_many({"state": "queued"}, {"$set": {"published_at": now() - HOUR}})
-    find = {"find": JOBS, "filter": updates.unclaimed(ROUTE, 600), "sort": {"queued_at": 1}}
+    find = {"find": JOBS, "filter": selections.unclaimed(ROUTE, 600), "sort": {"queued_at": 1}}
     explained = await busy.command("explain", find, verbosity="executionStats")
     stats = explained["executionStats"]
     assert (stats["nReturned"], stats["totalDocsExamined"]) == (5, 5)
@@ -98,10 +98,10 @@ async def test_what_is_confirmed_is_counted_without_reading_it(
     busy: Any, store: MongoJobStore
 ) -> None:
     await inserted(store, *(a_job(published_at=now()) for _ in range(100)))
-    first = updates.first_unpublished(ROUTE, 10)
+    first = selections.first_unpublished(ROUTE, 10)
     assert await examined(busy, first, "unpublished") == 10
     for before in (None, now() + HOUR):
-        assert await examined(busy, updates.queued_jobs(ROUTE, before, 1000), "backlog") == 0
+        assert await examined(busy, selections.queued_jobs(ROUTE, before, 1000), "backlog") == 0
 
 
 async def examined(raw: Any, pipeline: list[dict[str, Any]], index: str) -> int:

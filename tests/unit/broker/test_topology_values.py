@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import uuid
 
 import pytest
 from pydantic import SecretStr
 
 from forebay.broker.management import TopologySettings, open_management
-from forebay.broker.topology import forebay_topology
+from forebay.broker.topology import HEARD, forebay_topology
 from forebay.errors import ConfigurationError
 from forebay.jobs import JobKind, Lane
 
@@ -42,9 +43,13 @@ def test_a_message_that_kills_its_workers_is_not_delivered_for_ever():
     assert 10 <= int(jobs.definition["delivery-limit"]) <= 100
 
 
-def test_no_service_may_configure_anything_and_names_do_not_match_by_accident():
+def test_a_service_may_configure_its_own_ear_only_and_names_do_not_match_by_accident():
     users = {user.role: user for user in forebay_topology().users}
-    assert {user.configure for user in users.values()} == {"^$"}
+    for role, user in users.items():
+        hears = role in {"ingress", "worker"}
+        assert bool(re.search(user.configure, f"{HEARD}.{uuid.uuid4().hex}")) == hears, role
+        for other in ("forebay.jobs", "forebay.live", "forebay.search.default", HEARD, ""):
+            assert not re.search(user.configure, other) or (user.configure, other) == ("^$", "")
     for lookalike in ("forebay.jobs2", "xforebay.jobs", "forebayXjobs", "forebay.dead"):
         assert not re.search(users["ingress"].write, lookalike)
         assert not re.search(users["reconciler"].write, lookalike) or lookalike == "forebay.dead"

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ingress import openapi
 from ingress.app import describe_app
-from ingress.schemas import JOB_SUBMISSION
+from ingress.batch_views import BatchView
+from ingress.schemas import BATCH_ITEM, BATCH_SUBMISSION, JOB_SUBMISSION
 from ingress.views import JobList, JobView
 from tests.ingress_by_hand import World
 
@@ -35,7 +37,16 @@ def test_every_path_of_this_version_is_described_with_its_problems() -> None:
         ("post", "/v1/llm"),
         ("get", "/v1/jobs/{job_id}"),
         ("get", "/v1/jobs/{job_id}/result"),
+        ("post", "/v1/jobs/{job_id}/cancel"),
+        ("get", "/v1/jobs/{job_id}/events"),
+        ("post", "/v1/jobs/replay"),
         ("post", "/v1/jobs/{job_id}/retry"),
+        ("delete", "/v1/jobs/{job_id}"),
+        ("post", "/v1/batches"),
+        ("get", "/v1/batches/{batch_id}"),
+        ("get", "/v1/batches/{batch_id}/results"),
+        ("post", "/v1/batches/{batch_id}/cancel"),
+        ("post", "/v1/batches/{batch_id}/retry"),
         ("get", "/livez"),
         ("get", "/readyz"),
         ("get", "/metrics"),
@@ -44,7 +55,9 @@ def test_every_path_of_this_version_is_described_with_its_problems() -> None:
     assert submit["responses"].keys() == {"200", "202", "400", "408", "413", "415", "422", "503"}
     assert len(submit["requestBody"]["content"]["application/json"]["schema"]["oneOf"]) == 3
     listing = {parameter["name"] for parameter in paths["/v1/jobs"]["get"]["parameters"]}
-    assert listing == {"state", "kind", "dead_lettered", "include", "limit", "cursor"}
+    filters = {"state", "kind", "tag", "provider", "error_code", "dead_lettered"}
+    times = {"created_after", "created_before"}
+    assert listing == filters | times | {"include", "limit", "order", "cursor"}
 
 
 def test_the_examples_are_what_they_are_examples_of() -> None:
@@ -52,7 +65,11 @@ def test_the_examples_are_what_they_are_examples_of() -> None:
     for name in ("SearchSubmission", "CrawlSubmission", "LlmSubmission"):
         for example in schemas[name]["examples"]:
             JOB_SUBMISSION.validate_python(example)
-    for model in (JobView, JobList):
+    for example in schemas["BatchSubmission"]["examples"]:
+        assert BATCH_SUBMISSION.validate_json(json.dumps(example), strict=True)
+        for item in example["jobs"]:
+            BATCH_ITEM.validate_python(item)
+    for model in (JobView, JobList, BatchView):
         for example in schemas[model.__name__]["examples"]:
             model.model_validate(example)
 

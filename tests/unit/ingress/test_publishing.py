@@ -11,6 +11,7 @@ import structlog
 
 from forebay.broker import JobMessage, NotPublished
 from forebay.jobs import Job, JobKind, JobState, Lane
+from forebay.store import JobRef
 from forebay.store.memory import MemoryJobStore
 from forebay.testing.polling import until
 from ingress.publishing import OURS_S, SILENT_S, PublishPump
@@ -56,9 +57,9 @@ async def left_to_the_relay(waited_s: float) -> tuple[list[str], list[str]]:
     async with PublishPump(
         publisher, store, logger, max_pending=10, grace_s=5, clock=lambda: now[0]
     ) as pump:
-        pump.offer(jobs[0])
+        pump.offer(JobRef.of(jobs[0]))
         await publisher.busy.wait()
-        pump.offer(jobs[1])
+        pump.offer(JobRef.of(jobs[1]))
         now[0] += waited_s
         publisher.go_on.set()
     assert pump.pending == 0
@@ -112,7 +113,7 @@ class Silence:
     async def offer(self, job_id: str, kind: JobKind = JobKind.SEARCH) -> None:
         job = a_job(job_id, kind)
         await self.store.insert([job])
-        self.pump.offer(job)
+        self.pump.offer(JobRef.of(job))
 
     async def settled(self, *, but: int) -> None:
         async def only_these() -> bool:

@@ -22,6 +22,8 @@ def a_full_job() -> Job:
         lease=Lease("token", "worker", at),
         published_at=at,
         idempotency=Idempotency("key", "fingerprint"),
+        batch_id="batch_1",
+        custom_id="first",
         tags=("a",),
         traceparent="00-a-b-01",
         started_at=at,

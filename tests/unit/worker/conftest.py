@@ -16,15 +16,19 @@ from forebay.broker import JobMessage
 from forebay.jobs import Job, JobKind, JobState, Lane, Usage
 from forebay.outcomes import Call, Outcome, Succeeded
 from forebay.process import Process
+from forebay.progress import Write, unheard
 from forebay.requests import SearchRequest
 from forebay.retry import RetryPolicy
 from forebay.store.memory import MemoryJobStore
 from forebay.store.patience import Preparation
+from forebay.store.watch import Watch
 from forebay.testing.broker import FakeBroker, FakeConsumer
-from forebay.worker.call import LeasedCall
+from forebay.testing.live import FakeLive
+from forebay.worker.call import CallLimits, LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
 from forebay.worker.pool import Pool
 from forebay.worker.runtime import serve
+from forebay.worker.telling import Telling
 
 TENANT = "t"
 DONE = Succeeded('{"answer":42}', Call("acme", 200, "req-1"), Usage(3, 4))
@@ -54,8 +58,11 @@ class Scripted:
         self.running = 0
         self.most = 0
         self.answer: Answer | None = None
+        self.write: Write = unheard
+        """Of the last call."""
 
-    async def handle(self, job: Job, request: SearchRequest) -> Outcome:
+    async def handle(self, job: Job, request: SearchRequest, write: Write, /) -> Outcome:
+        self.write = write
         assert request.query
         self.calls.append(job)
         self.running += 1
@@ -85,8 +92,11 @@ class Rig:
     timeout_s: float = 60.0
     grace_s: float = 10.0
     concurrency: int = 4
+    look_s: float = 1.0
 
     def __post_init__(self) -> None:
+        self.live = FakeLive()
+        self.telling = Telling(self.live.worker())
         self.store = MemoryJobStore(self.clock)
         self.consumer: FakeConsumer = self.broker.consumer(JobKind.SEARCH, self.concurrency + 1)
 
@@ -121,13 +131,14 @@ class Rig:
     async def called(self, count: int = 1) -> None:
         await until(lambda: len(self.handler.calls) >= count)
 
-    def pool(self) -> Pool:
+    def pool(self, stops: Watch) -> Pool:
         call = LeasedCall(
             self.store,
             self.handler,
+            stops,
+            self.telling,
             self.process.logger,
-            timeout_s=self.timeout_s,
-            lease_s=self.lease_s,
+            CallLimits(self.timeout_s, self.lease_s),
         )
         policy = ExecutionPolicy("worker-1", self.lease_s, RetryPolicy(base_s=10))
         execution = Execution(
@@ -138,16 +149,19 @@ class Rig:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[asyncio.Task[None]]:
         """The worker runs inside; it is asked to stop at the end."""
-        task = asyncio.create_task(
-            serve(self.process, Preparation(self.store), self.consumer, self.pool(), self.grace_s)
-        )
-        try:
-            yield task
-        finally:
-            if not self.process.signals.drain.is_set():
-                self.process.signals.ask()
-            async with asyncio.timeout(10):
-                await task
+        process = self.process
+        async with Watch(
+            self.store.asked_to_stop, process.logger, name="stop", tick_s=self.look_s
+        ) as stops:
+            pool, ready = self.pool(stops), Preparation(self.store)
+            task = asyncio.create_task(serve(process, ready, self.consumer, pool, self.grace_s))
+            try:
+                yield task
+            finally:
+                if not process.signals.drain.is_set():
+                    process.signals.ask()
+                async with asyncio.timeout(10):
+                    await task
 
     def counted(self, name: str, **labels: str) -> float:
         return self.process.metrics.registry.get_sample_value(name, labels) or 0.0

@@ -262,30 +262,6 @@ async def test_a_renewal_that_loses_its_cancellation_does_not_hold_the_job() -> 
     assert (await rig.job()).state is JobState.SUCCEEDED
 
 
-@pytest.mark.parametrize(
-    "outcome",
-    [
-        Retry(JobError(ErrorCode.PROVIDER_ERROR, "acme answered 500", retryable=True)),
-        Snooze(60, "closed"),
-    ],
-)
-async def test_a_job_whose_caller_asked_to_stop_waits_for_no_other_attempt(
-    rig: Rig, outcome: Outcome
-) -> None:
-    async def answer(job: Job) -> Outcome:
-        rig.store._put(job.evolve(state=JobState.CANCELING))
-        return outcome
-
-    rig.handler.answer = answer
-    async with rig.working():
-        await rig.submit()
-        await rig.settled()
-    job = await rig.job()
-    assert job.error is not None
-    assert (job.state, job.error.code) == (JobState.CANCELED, ErrorCode.CANCELED)
-    assert (job.attempts, rig.consumer.settled) == (1, {"ack": 1})
-
-
 async def test_a_call_whose_lease_is_gone_is_stopped_and_writes_nothing() -> None:
     rig = Rig(lease_s=0.03)
     stopped = hanging(rig)

@@ -9,6 +9,7 @@ import pytest
 from forebay.errors import ErrorCode
 from forebay.jobs import Attempt, Job, JobKind, JobState, Lane
 from forebay.outcomes import Outcome
+from forebay.store.watch import Watch
 from forebay.tasks import end
 from forebay.worker.isolation import FIRST_WAIT_S, LAST_WAIT_S, wait_s
 
@@ -135,7 +136,8 @@ async def test_a_job_that_kills_its_worker_fails_alone(most: int) -> None:
 async def one_life(rig: Rig, killed: asyncio.Event) -> None:
     """A worker works until it is killed, or has nothing left to do."""
     messages = rig.broker.waiting(JobKind.SEARCH, Lane.DEFAULT)
-    pool, consumer = rig.pool(), rig.broker.consumer(JobKind.SEARCH, 24)
+    stops = Watch(rig.store.asked_to_stop, rig.process.logger, name="stop", tick_s=1)
+    pool, consumer = rig.pool(stops), rig.broker.consumer(JobKind.SEARCH, 24)
     consuming = asyncio.create_task(consumer.run(pool.receive))
     await until(lambda: killed.is_set() or consumer.settled.total() == messages)
     # Its tasks are gone and its leases stay: a canceled execution writes and settles nothing.

@@ -17,7 +17,7 @@ from forebay.store import JobRef, Renewal
 from forebay.worker.call import STORE_PAUSE_S
 from tests.simulation.virtual_loop import VirtualLoop
 
-from .conftest import DONE, Rig, until
+from .conftest import DONE, TENANT, Rig, until
 
 TOO_SLOW = JobError(ErrorCode.PROVIDER_TIMEOUT, "too slow", retryable=True)
 UNREADABLE = JobError(ErrorCode.INVALID_INPUT, "no such page")
@@ -65,7 +65,7 @@ async def test_a_result_is_stored_although_its_caller_asks_to_stop_meanwhile() -
     renewals = Renewals(rig)
 
     async def canceled_meanwhile() -> None:
-        rig.store._put((await rig.job()).evolve(state=JobState.CANCELING))
+        await rig.store.cancel(TENANT, (await rig.job()).id)
         await until(lambda: renewals.answers.count(Renewal.CANCELING) >= 3)
 
     assert (await ended_while(rig, canceled_meanwhile)).state is JobState.SUCCEEDED

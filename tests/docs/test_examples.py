@@ -1,7 +1,7 @@
-"""Every curl of the README does what the README says, against the whole system.
+"""Every curl of the pages does what its page says, against the whole system.
 
-An answer in the README is a part of the real one: each field it shows must be there with this
-value. Ids and times are new on every run: an id stands for whatever id came in its place first.
+An answer on a page is a part of the real one: each field it shows must be there with this value.
+Ids and times are new on every run: an id stands for whatever id came in its place first.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import pytest
 
 from forebay.local.stack import Stack
 
-README = Path(__file__).parents[2] / "README.md"
-JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/http-api.md")
+ID = re.compile(r"(?:job|batch)_[0-9a-f]{32}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
@@ -29,13 +30,34 @@ class Example:
     answer: Any
 
 
-def examples() -> list[Example]:
+def examples(page: str) -> list[Example]:
     found = []
-    for block in re.findall(r"```console\n(.*?)```", README.read_text("utf-8"), re.DOTALL):
+    text = (ROOT / page).read_text("utf-8")
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, answer = part.partition("\n")
-            found.append(Example(command, json.loads(answer)))
+            found.append(Example(command, understood(answer)))
     return found
+
+
+def understood(answer: str) -> Any:
+    """A JSON document, lines of them, server-sent events, a head, or nothing."""
+    answer = answer.strip()
+    if not answer:
+        return None
+    if answer.startswith("HTTP/"):
+        lines = answer.splitlines()
+        headers = [line.split(": ", 1) for line in lines[1:] if line]
+        return {"status": lines[0].split()[1], **{n.lower(): v for n, v in headers}}
+    if "event: " in answer:
+        blocks = [
+            dict(line.split(": ", 1) for line in b.splitlines()) for b in answer.split("\n\n")
+        ]
+        return [[b["event"], json.loads(b["data"])] for b in blocks if "event" in b]
+    try:
+        return json.loads(answer)
+    except ValueError:
+        return [json.loads(line) for line in answer.splitlines()]
 
 
 @dataclass
@@ -48,9 +70,9 @@ class Reader:
     def run(self, command: str) -> Any:
         command = command.replace("http://127.0.0.1:8080", self.stack.ingress_url)
         command = command.replace("http://127.0.0.1:9081", self.stack.site_url)
-        command = JOB_ID.sub(lambda found: self.ids[found[0]], command)
+        command = ID.sub(lambda found: self.ids[found[0]], command)
         done = subprocess.run(shlex.split(command), capture_output=True, check=True, timeout=40)
-        return json.loads(done.stdout)
+        return understood(done.stdout.decode())
 
     def compare(self, shown: Any, real: Any, where: str) -> None:
         if isinstance(shown, dict):
@@ -62,10 +84,10 @@ class Reader:
             assert len(shown) == len(real), where
             for n, (one, other) in enumerate(zip(shown, real, strict=True)):
                 self.compare(one, other, f"{where}/{n}")
-        elif isinstance(shown, str) and JOB_ID.search(shown):
-            for mine, theirs in zip(JOB_ID.findall(shown), JOB_ID.findall(real), strict=True):
+        elif isinstance(shown, str) and ID.search(shown):
+            for mine, theirs in zip(ID.findall(shown), ID.findall(real), strict=True):
                 assert self.ids.setdefault(mine, theirs) == theirs, where
-            assert JOB_ID.sub("", shown) == JOB_ID.sub("", real), where
+            assert ID.sub("", shown) == ID.sub("", real), where
         elif isinstance(shown, str) and TIME.match(shown):
             assert TIME.match(real), where
         else:
@@ -73,19 +95,20 @@ class Reader:
 
 
 def test_the_readme_shows_every_endpoint_a_beginner_needs() -> None:
-    commands = "\n".join(example.command for example in examples())
-    assert len(examples()) >= 10
+    commands = "\n".join(example.command for example in examples("README.md"))
+    assert commands.count("curl") >= 10
     for needed in ("/v1/search", "/v1/crawl", "/v1/llm", "/v1/jobs ", "?wait=", "/result"):
         assert needed in commands or needed == "/v1/llm", needed
 
 
 @pytest.mark.e2e
 @pytest.mark.timeout(180)
-async def test_every_curl_of_the_readme_answers_as_shown(tmp_path: Path) -> None:
+async def test_every_curl_answers_as_its_page_shows(tmp_path: Path) -> None:
     async with Stack(tmp_path) as stack:
-        reader = Reader(stack)
-        for example in examples():
-            reader.compare(example.answer, reader.run(example.command), example.command)
+        for page in PAGES:
+            reader = Reader(stack)
+            for example in examples(page):
+                reader.compare(example.answer, reader.run(example.command), example.command)
 
 
 def test_a_wrong_answer_would_be_seen() -> None:

@@ -1,0 +1,261 @@
+"""Accepting many jobs at once, and doing to many what can be done to one.
+
+Theory of operation. The record of a batch is stored first, then its jobs, then that it is complete;
+only then it is answered 202. The ids of the jobs follow from the batch, so what was stored before a
+crash is stored again by the repeat, under the same Idempotency-Key, as the very same jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from pydantic_core import to_json
+from uuid_utils import uuid7
+
+from forebay.batches import Batch, RejectedItem, item_id
+from forebay.errors import StoreUnavailable
+from forebay.jobs import Idempotency, Job, JobState
+from forebay.store import JobQuery, JobRef, JobStore
+from forebay.store.batches import BatchStore
+from ingress.body import parse, validation_error
+from ingress.problems import InvalidPart, ProblemCode, RequestRefused, rendered
+from ingress.publishing import PublishPump
+from ingress.schemas import BATCH_ITEM
+from ingress.submission import (
+    Clock,
+    JobBuilder,
+    Origin,
+    metadata_text,
+    overloaded,
+    store_unavailable,
+)
+
+TOGETHER = 500
+"""Jobs in one write or one page."""
+BREATH = 50
+"""Items read in a row; then everybody else has a turn."""
+_UNKNOWN = (
+    "Whether the batch was accepted is not known: repeat it under the same Idempotency-Key, and it "
+    "is one batch."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBody:
+    """What a caller sent."""
+
+    items: Sequence[bytes]
+    """Each the JSON text of one item."""
+    skip_invalid: bool
+    metadata: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedBatch:
+    """The durable batch, and whether it was there before under the same idempotency key."""
+
+    batch: Batch
+    replayed: bool = False
+
+
+class Batches:
+    """Where batches are accepted and acted on."""
+
+    def __init__(
+        self,
+        builder: JobBuilder,
+        jobs: JobStore,
+        batches: BatchStore,
+        pump: PublishPump,
+        clock: Clock,
+        places: int,
+    ) -> None:
+        self._places = places
+        self._builder = builder
+        self._jobs = jobs
+        self._batches = batches
+        self._pump = pump
+        self._clock = clock
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for a batch that is read and stored; raises `RequestRefused` when none is free.
+
+        Each may be many megabytes.
+        """
+        if self._places == 0:
+            raise overloaded()
+        self._places -= 1
+        try:
+            yield
+        finally:
+            self._places += 1
+
+    async def accept(self, body: BatchBody, origin: Origin) -> AcceptedBatch:
+        """The durable batch; raises `RequestRefused`, which says what is known of it."""
+        batch = Batch(
+            id=f"batch_{uuid7().hex}",
+            tenant=origin.tenant,
+            created_at=self._clock(),
+            total=len(body.items),
+            accepted=0,
+            metadata=metadata_text(body.metadata),
+            idempotency=origin.idempotency,
+        )
+        drafts, rejected = await self._read(body, origin)
+        if rejected and not body.skip_invalid:
+            raise _refuse_all(rejected)
+        items = tuple(_rejected(index, refused) for index, refused in rejected.items())
+        batch = batch.evolve(accepted=len(drafts), rejected=items)
+        try:
+            there = await self._batches.open(batch)
+            if there.idempotency != batch.idempotency:
+                raise _key_reused()
+            if not there.complete:
+                await self._insert(there, drafts)
+        except StoreUnavailable:
+            raise store_unavailable(_UNKNOWN) from None
+        return AcceptedBatch(there.evolve(complete=True), replayed=there.id != batch.id)
+
+    async def _read(
+        self, body: BatchBody, origin: Origin
+    ) -> tuple[dict[int, Job], dict[int, RequestRefused]]:
+        """By its index, for each item: a job that is not yet of any batch, or why it cannot be."""
+        drafts: dict[int, Job] = {}
+        rejected: dict[int, RequestRefused] = {}
+        names: set[str] = set()
+        for index, text in enumerate(body.items):
+            if index % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
+            try:
+                drafts[index] = self._draft(text, origin, names)
+            except RequestRefused as refused:
+                rejected[index] = refused
+        return drafts, rejected
+
+    def _draft(self, text: bytes, origin: Origin, names: set[str]) -> Job:
+        item = parse(BATCH_ITEM, text, tag="kind")
+        job = self._builder.build(item, replace(origin, idempotency=None))
+        if item.custom_id is not None:
+            if item.custom_id in names:
+                detail = "Another item of the batch has it"
+                raise validation_error([InvalidPart(pointer="/custom_id", detail=detail)])
+            names.add(item.custom_id)
+        return job.evolve(custom_id=item.custom_id)
+
+    async def _insert(self, batch: Batch, drafts: Mapping[int, Job]) -> None:
+        jobs = [
+            draft.evolve(id=item_id(batch, index), batch_id=batch.id)
+            for index, draft in drafts.items()
+        ]
+        for some in _some(jobs):
+            await self._jobs.insert(some)
+            for job in some:
+                if job.state is JobState.QUEUED:
+                    self._pump.offer(JobRef.of(job))
+        await self._batches.complete(batch.id)
+
+    async def cancel(self, batch: Batch) -> None:
+        """Stop all its jobs; a repeat is harmless."""
+        open_ = frozenset(state for state in JobState if not state.terminal)
+        query = JobQuery(tenant=batch.tenant, batch=batch.jobs, states=open_)
+        async for ids in self._pages(query):
+            await self._jobs.cancel_many(batch.tenant, ids)
+
+    async def retry(self, query: JobQuery) -> int:
+        """Run again what the query names and is terminal; how many.
+
+        Each once: what fails again meanwhile is not found again.
+        """
+        count = 0
+        async for ids in self._pages(query):
+            refs = await self._jobs.retry_many(query.tenant, ids)
+            count += len(refs)
+            for ref in refs:
+                self._pump.offer(ref)
+        return count
+
+    async def named(self, query: JobQuery, limit: int) -> tuple[list[str], bool]:
+        """The ids of the oldest jobs that a query names, and whether there are more than these."""
+        ids: list[str] = []
+        async for some in self._pages(query):
+            ids += some
+            if len(ids) > limit:
+                return ids[:limit], True
+        return ids, False
+
+    async def replay(
+        self, query: JobQuery, ids: Sequence[str], key: Idempotency | None, metadata: str
+    ) -> Batch:
+        """Run these again, together; raises `RequestRefused`.
+
+        A repeat under the same key runs again what the first one did not come to: those of its own
+        jobs that the query still names.
+        """
+        batch = Batch(
+            id=f"batch_{uuid7().hex}",
+            tenant=query.tenant,
+            created_at=self._clock(),
+            total=len(ids),
+            accepted=len(ids),
+            metadata=metadata,
+            members=tuple(ids),
+            idempotency=key,
+        )
+        try:
+            there = await self._batches.open(batch)
+            if there.idempotency != key:
+                raise _key_reused()
+            if not there.complete:
+                await self.retry(replace(query, batch=there.jobs))
+                await self._batches.complete(there.id)
+        except StoreUnavailable:
+            raise store_unavailable(_UNKNOWN) from None
+        return there.evolve(complete=True)
+
+    async def _pages(self, query: JobQuery) -> AsyncIterator[Sequence[str]]:
+        """The ids that a query names, in the order of their creation."""
+        async for page in pages(self._jobs, query):
+            yield [job.id for job in page]
+
+
+async def pages(store: JobStore, query: JobQuery) -> AsyncIterator[Sequence[Job]]:
+    """All jobs that a query names, the oldest first."""
+    query = replace(query, oldest_first=True, limit=TOGETHER)
+    while page := await store.list(query):
+        yield page
+        query = replace(query, beyond=page[-1].id)
+
+
+def _some(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
+    return (jobs[start : start + TOGETHER] for start in range(0, len(jobs), TOGETHER))
+
+
+def _rejected(index: int, refused: RequestRefused) -> RejectedItem:
+    return RejectedItem(index, rendered(refused.to_problem("/v1/batches", None)))
+
+
+def _refuse_all(rejected: Mapping[int, RequestRefused]) -> RequestRefused:
+    """Nothing is accepted; each part is named by its place in the whole."""
+    parts = [
+        InvalidPart(pointer=f"/jobs/{index}{part.pointer or ''}", detail=part.detail)
+        for index, refused in rejected.items()
+        for part in refused.errors or (InvalidPart(detail=refused.detail),)
+    ]
+    return validation_error(parts)
+
+
+def _key_reused() -> RequestRefused:
+    return RequestRefused(
+        ProblemCode.IDEMPOTENCY_KEY_REUSED,
+        "This Idempotency-Key came before with another body; take a new key for a new batch.",
+        errors=(InvalidPart(header="Idempotency-Key", detail="Used with another body"),),
+    )
+
+
+def split(items: Sequence[object]) -> list[bytes]:
+    """The JSON text of each item."""
+    return [to_json(item) for item in items]

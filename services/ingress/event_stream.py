@@ -1,0 +1,64 @@
+"""Server-sent events (the WHATWG's HTML standard, 9.2) to one caller, with a deadline for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from forebay.tasks import end
+from ingress.callers import until_left
+
+MEDIA_TYPE = "text/event-stream"
+HEARTBEAT = b":\n\n"
+"""A comment: it keeps proxies from closing the connection, and tells us of a caller who left."""
+RETRY_MS = 1000
+"""How long a browser waits before it connects again."""
+SEND_WITHIN_S = 30.0
+"""A caller who takes nothing for so long is cut off; they can connect again."""
+
+
+def event(id_: int, type_: str, data: bytes) -> bytes:
+    """One event; `data` is JSON on one line."""
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (id_, type_.encode(), data)
+
+
+class EventStream(Response):
+    """Sends events as they come, until they end, the caller leaves or takes nothing any more."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, events: AsyncIterator[bytes]) -> None:
+        # X-Accel-Buffering: nginx would keep the events back.
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        sending = asyncio.create_task(self._send_all(send), name=f"events {scope['path']}")
+        left = asyncio.create_task(until_left(receive))
+        try:
+            await asyncio.wait((sending, left), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(sending, left)
+        if not sending.cancelled():
+            sending.result()
+
+    async def _send_all(self, send: Send) -> None:
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(head)
+        await _send(send, b"retry: %d\n\n" % RETRY_MS)
+        try:
+            async for piece in self._events:
+                await _send(send, piece)
+        except TimeoutError:
+            return
+        await _send(send, b"", more=False)
+
+
+async def _send(send: Send, piece: bytes, *, more: bool = True) -> None:
+    async with asyncio.timeout(SEND_WITHIN_S):
+        await send({"type": "http.response.body", "body": piece, "more_body": more})

@@ -1,0 +1,232 @@
+"""`/v1/batches`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from forebay.errors import ErrorCode, JobError, StoreUnavailable
+from forebay.jobs import Event, JobKind, JobState, Lane
+from ingress.batch_views import BatchView, ResultLine
+from ingress.problems import Problem
+from tests.ingress_by_hand import World, ingress, until
+
+UNKNOWN = "batch_" + "0" * 32
+BAD = {"kind": "search", "input": {"query": ""}}
+
+
+def search(n: int, **more: Any) -> dict[str, Any]:
+    return {"kind": "search", "input": {"query": f"dam {n}"}, "custom_id": f"item {n}", **more}
+
+
+async def submit(world: World, jobs: list[Any], **more: Any) -> httpx.Response:
+    headers = more.pop("headers", {})
+    return await world.client.post("/v1/batches", json={"jobs": jobs, **more}, headers=headers)
+
+
+async def accepted(world: World, jobs: list[Any], **more: Any) -> Any:
+    answer = await submit(world, jobs, **more)
+    assert answer.status_code == 202, answer.text
+    BatchView.model_validate_json(answer.content)
+    return answer.json()
+
+
+async def results(world: World, batch_id: str) -> list[Any]:
+    answer = await world.client.get(f"/v1/batches/{batch_id}/results")
+    assert answer.headers["Content-Type"] == "application/x-ndjson"
+    lines = answer.content.splitlines()
+    return [ResultLine.model_validate_json(line) and json.loads(line) for line in lines]
+
+
+async def test_every_item_becomes_a_job_and_is_published(world: World) -> None:
+    answer = await submit(world, [search(n) for n in range(3)], metadata={"import": "x"})
+    batch = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == batch["links"]["self"]
+    assert answer.headers["Retry-After"] == "1"
+    counted = [batch[name] for name in ("total", "accepted", "rejected", "removed")]
+    assert (counted, batch["done"]) == ([3, 3, 0, 0], False)
+    assert (batch["counts"], batch["metadata"]) == ({"queued": 3}, {"import": "x"})
+    await until(lambda: world.broker.waiting(JobKind.SEARCH, Lane.DEFAULT) == 3)
+    lines = await results(world, batch["id"])
+    assert [line["custom_id"] for line in lines] == ["item 0", "item 1", "item 2"]
+    job = (await world.client.get(lines[1]["links"]["self"])).json()
+    assert (job["batch_id"], job["custom_id"]) == (batch["id"], "item 1")
+
+
+async def test_a_batch_is_done_when_its_jobs_are(world: World) -> None:
+    batch = await accepted(world, [search(0), search(1)])
+    ids = [line["id"] for line in await results(world, batch["id"])]
+    await world.finish(ids[0], Event.SUCCEEDED, result='{"a":[1]}')
+    error = JobError(ErrorCode.PROVIDER_REJECTED, "No.")
+    await world.finish(ids[1], Event.FAILED, error=error)
+    shown = (await world.client.get(batch["links"]["self"])).json()
+    assert (shown["done"], shown["counts"]) == (True, {"succeeded": 1, "failed": 1})
+    first, second = await results(world, batch["id"])
+    assert (first["state"], first["result"], first["error"]) == ("succeeded", {"a": [1]}, None)
+    assert (second["state"], second["result"]) == ("failed", None)
+    assert second["error"]["code"] == "provider_rejected"
+
+
+async def test_lines_of_json_are_a_batch_too(world: World) -> None:
+    lines = [search(0), BAD, search(2)]
+    body = b"\n".join(json.dumps(line).encode() for line in lines) + b"\n\n{]\n"
+    answer = await world.client.post(
+        "/v1/batches?on_invalid=skip",
+        content=body,
+        headers={"Content-Type": "application/x-ndjson; charset=utf-8"},
+    )
+    batch = answer.json()
+    assert answer.status_code == 202
+    assert (batch["total"], batch["accepted"], batch["rejected"]) == (4, 2, 2)
+    errors = {one["index"]: one["error"]["code"] for one in batch["errors"]}
+    assert errors == {1: "validation_error", 3: "malformed_json"}
+
+
+async def test_invalid_items_are_named_by_their_place_and_nothing_is_accepted(
+    world: World,
+) -> None:
+    past = search(2, deadline="2020-01-01T00:00:00Z")
+    answer = await submit(world, [search(0), BAD, past, search(0), {"kind": "mail"}])
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+    named = [error["pointer"] for error in answer.json()["errors"]]
+    assert named == ["/jobs/1/input/query", "/jobs/2/deadline", "/jobs/3/custom_id", "/jobs/4/kind"]
+    assert (await world.client.get("/v1/jobs")).json()["data"] == []
+
+
+async def test_the_valid_items_are_accepted_if_the_caller_wants_it_so(world: World) -> None:
+    batch = await accepted(world, [BAD, search(1), BAD], on_invalid="skip")
+    assert (batch["total"], batch["accepted"], batch["rejected"]) == (3, 1, 2)
+    for one, index in zip(batch["errors"], (0, 2), strict=True):
+        problem = Problem.model_validate(one["error"])
+        assert (one["index"], problem.status) == (index, 422)
+        assert [part.pointer for part in problem.errors] == ["/input/query"]
+    shown = (await world.client.get(batch["links"]["self"])).json()
+    assert shown["errors"] == batch["errors"]
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"jobs": []}, "/jobs"),
+        ({}, "/jobs"),
+        ({"jobs": [search(0)], "on_invalid": "ask"}, "/on_invalid"),
+        ({"jobs": [search(0)], "more": 1}, "/more"),
+        ({"jobs": [search(0)] * 10_001}, "/jobs"),
+    ],
+    ids=["empty", "missing", "on_invalid", "unknown", "too many"],
+)
+async def test_a_batch_that_is_none_is_422(world: World, body: Any, place: str) -> None:
+    answer = await world.client.post("/v1/batches", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+    assert [error["pointer"] for error in answer.json()["errors"]] == [place]
+
+
+async def test_one_key_is_one_batch(world: World) -> None:
+    headers = {"Idempotency-Key": "import-7"}
+    first = await submit(world, [search(0), search(1)], headers=headers)
+    again = await submit(world, [search(0), search(1)], headers=headers)
+    other = await submit(world, [search(0)], headers=headers)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json()["id"] == first.json()["id"]
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+    assert len((await world.client.get("/v1/jobs")).json()["data"]) == 2
+
+
+async def test_a_repeat_completes_what_was_left_half_done(world: World) -> None:
+    headers = {"Idempotency-Key": "import-7"}
+    jobs = [search(n) for n in range(3)]
+    insert, tries = world.store.insert, 0
+
+    async def fails_once(batch: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await insert(batch[:2])
+            raise StoreUnavailable
+        return await insert(batch)
+
+    world.store.insert = fails_once  # type: ignore[method-assign]
+    first = await submit(world, jobs, headers=headers)
+    assert (first.status_code, first.json()["code"]) == (503, "store_unavailable")
+    halves = (await world.client.get("/v1/jobs")).json()["data"]
+    batch_id = halves[0]["batch_id"]
+    assert (await world.client.get(f"/v1/batches/{batch_id}")).status_code == 404
+    again = await accepted(world, jobs, headers=headers)
+    assert (again["id"], again["counts"]) == (batch_id, {"queued": 3})
+    assert {job["id"] for job in halves} < {line["id"] for line in await results(world, batch_id)}
+
+
+async def test_a_canceled_batch_runs_no_more(world: World) -> None:
+    batch = await accepted(world, [search(n) for n in range(3)])
+    ids = [line["id"] for line in await results(world, batch["id"])]
+    await world.claim(ids[0])
+    await world.finish(ids[1], Event.SUCCEEDED, result="1")
+    answer = await world.client.post(batch["links"]["cancel"])
+    assert answer.status_code == 202
+    assert answer.json()["counts"] == {"canceling": 1, "succeeded": 1, "canceled": 1}
+    await world.store.rescue(0)
+    again = await world.client.post(batch["links"]["cancel"])
+    assert again.json()["counts"] == answer.json()["counts"]
+
+
+async def test_exactly_the_failed_run_again(world: World) -> None:
+    batch = await accepted(world, [search(n) for n in range(4)])
+    ids = [line["id"] for line in await results(world, batch["id"])]
+    error = JobError(ErrorCode.PROVIDER_REJECTED, "No.")
+    await world.finish(ids[0], Event.FAILED, error=error)
+    await world.finish(ids[1], Event.SUCCEEDED, result="1")
+    await world.store.cancel("default", ids[2])
+    answer = await world.client.post(batch["links"]["retry"])
+    assert answer.status_code == 202
+    assert answer.json()["counts"] == {"queued": 2, "succeeded": 1, "canceled": 1}
+    generations = [(await world.stored(job_id)).generation for job_id in ids]
+    assert generations == [2, 1, 1, 1]
+    await world.client.post(batch["links"]["retry"] + "?state=canceled,succeeded")
+    assert [(await world.stored(job_id)).generation for job_id in ids] == [2, 2, 2, 1]
+    assert (await world.stored(ids[2])).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("path", ["", "/results", "/cancel", "/retry"])
+@pytest.mark.parametrize("batch_id", [UNKNOWN, "nonsense"])
+async def test_no_such_batch_is_404(world: World, batch_id: str, path: str) -> None:
+    method = "POST" if path in {"/cancel", "/retry"} else "GET"
+    answer = await world.client.request(method, f"/v1/batches/{batch_id}{path}")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_what_is_deleted_is_counted_as_removed(world: World) -> None:
+    batch = await accepted(world, [search(0), search(1)])
+    job_id = (await results(world, batch["id"]))[0]["id"]
+    await world.store.cancel("default", job_id)
+    await world.client.delete(f"/v1/jobs/{job_id}")
+    shown = (await world.client.get(batch["links"]["self"])).json()
+    assert (shown["removed"], shown["counts"], shown["done"]) == (1, {"queued": 1}, False)
+
+
+async def test_no_more_batches_at_a_time_than_there_are_places() -> None:
+    async with ingress(max_batches=1) as world:
+        world.store.free.clear()
+        first = asyncio.create_task(submit(world, [search(0)]))
+        await world.store.inserting.wait()
+        answer = await submit(world, [search(1)])
+        assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+        assert int(answer.headers["Retry-After"]) >= 1
+        world.store.free.set()
+        assert (await first).status_code == 202
+
+
+async def test_a_batch_over_the_limit_is_413() -> None:
+    async with ingress(max_batch_bytes=1024) as world:
+        answer = await submit(world, [search(n) for n in range(100)])
+        assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+
+
+async def test_on_invalid_of_a_document_is_in_the_document(world: World) -> None:
+    answer = await world.client.post("/v1/batches?on_invalid=skip", json={"jobs": [search(0)]})
+    assert [error["parameter"] for error in answer.json()["errors"]] == ["on_invalid"]
