@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Protocol
 
@@ -96,6 +96,12 @@ def message(
     n: int = 1, kind: JobKind = JobKind.SEARCH, lane: Lane = Lane.DEFAULT, **more: Any
 ) -> JobMessage:
     return JobMessage(job_id=f"job_{n:032x}", generation=1, kind=kind, lane=lane, **more)
+
+
+def of_jobs(queues: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of what the management API lists: the queues of jobs, without dead letters and ears."""
+    names = {queue_name(kind, lane) for kind in JobKind for lane in Lane}
+    return [queue for queue in queues if queue["name"] in names]
 
 
 class Broker(Protocol):
@@ -241,8 +247,7 @@ class RabbitWorld:
         # Without statistics, which are 5 s old and older.
         plain = {"disable_stats": "true", "enable_queue_totals": "true"}
         queues = (await self.management.get(f"queues/{self.vhost}", params=plain)).json()
-        jobs = [one for one in queues if not one["name"].startswith("forebay.dead")]
-        return all(one.get("policy") == policy for one in jobs)
+        return all(one.get("policy") == policy for one in of_jobs(queues))
 
     async def delete_queue(self, kind: JobKind, lane: Lane) -> None:
         await self.management.delete(f"queues/{self.vhost}/{queue_name(kind, lane)}")

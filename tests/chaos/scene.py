@@ -36,6 +36,7 @@ from forebay.local.stack import Stack
 from forebay.settings import StoreSettings
 from forebay.store.mongo import MongoJobStore, open_store
 from forebay.testing.polling import pace, until
+from tests.broker_world import of_jobs
 from tests.e2e.callers import Callers
 from tests.e2e.worker_settings import of_workers
 
@@ -123,14 +124,10 @@ class Scene:
 
     async def messages(self) -> Mapping[str, int]:
         """Messages in each queue of jobs, ready or in the hands of a worker."""
-        return {
-            queue["name"]: queue.get("messages", 0)
-            # Without statistics, which are 5 s old and older.
-            for queue in await self.management(
-                "/api/queues/forebay?disable_stats=true&enable_queue_totals=true"
-            )
-            if not queue["name"].startswith("forebay.dead.")
-        }
+        # Without statistics, which are 5 s old and older.
+        plain = "disable_stats=true&enable_queue_totals=true"
+        queues = await self.management(f"/api/queues/forebay?{plain}")
+        return {queue["name"]: queue.get("messages", 0) for queue in of_jobs(queues)}
 
     async def management(self, path: str) -> Any:
         """One answer of RabbitMQ's management API."""

@@ -26,7 +26,7 @@ from forebay.local.servers import Servers
 from forebay.settings import StoreSettings
 from forebay.store.mongo import MongoJobStore, open_store
 from forebay.testing.polling import until
-from tests.broker_world import RabbitWorld, open_world
+from tests.broker_world import RabbitWorld, of_jobs, open_world
 
 from .conftest import Rows
 from .poisoned_worker import CONCURRENCY, POISON
@@ -63,8 +63,7 @@ class Scene:
         """Messages in the queues of jobs, waiting or in the worker's hands."""
         plain = {"disable_stats": "true", "enable_queue_totals": "true"}
         found = await self.world.management.get(f"queues/{self.world.vhost}", params=plain)
-        queues = [one for one in found.json() if not one["name"].startswith("forebay.dead.")]
-        return sum(one.get("messages", 0) for one in queues)
+        return sum(one.get("messages", 0) for one in of_jobs(found.json()))
 
     async def idle(self) -> bool:
         """Whether nothing waits, runs, or lies in a queue."""
