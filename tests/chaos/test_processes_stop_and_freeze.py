@@ -56,6 +56,9 @@ SETTINGS = {
     **of_workers(GRACE_S=30),
     # Three questions of a balancer that gets no answer, and each is given up after a second.
     "FOREBAY_INGRESS_LAME_DUCK_S": "3",
+    # A busy machine may keep an ingress waiting for longer than a second while others start; that
+    # it then says 503 is another test's.
+    "FOREBAY_INGRESS_ACCEPT_TIMEOUT_S": "10",
 }
 CREW = Crew(copies={"ingress": 2, "search_worker": 2})
 KINDS = {"search_worker": "search", "crawler_worker": "crawl", "llm_worker": "llm"}
@@ -172,8 +175,9 @@ async def test_a_rolling_restart_of_everything_is_not_seen_by_callers_and_cuts_n
     drained = {name: drained_calls(here, name, began_at) for name in workers}
     row.figures["calls_finished_in_drains"] = sum(drained.values())
     answers = read_ledger(here.callers.ledger_path)
-    row.figures["client_errors"] = sum(answer.status not in {200, 202} for answer in answers)
-    assert row.figures["client_errors"] == 0
+    errors = Counter((a.status, a.note) for a in answers if a.status not in {200, 202})
+    row.figures["client_errors"] = errors.total()
+    assert errors == {}
     assert row.figures["calls_cut"] == 0
     assert min(drained.values()) > 0, f"who had no call in hand could cut none: {drained}"
     assert row.injected == rounds * len(names)

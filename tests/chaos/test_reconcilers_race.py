@@ -87,6 +87,7 @@ async def hand_outs(here: Scene) -> AsyncIterator[HandOuts]:
             await end(watching)
 
 
+@pytest.mark.long_only("a system of its own, and the crash points end its loops at every step")
 @pytest.mark.timeout(1800)
 async def test_each_lost_lease_is_rescued_once_and_each_due_job_handed_to_one(
     tmp_path: Path, rows: Rows, seed: int, long: bool

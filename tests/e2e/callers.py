@@ -35,6 +35,7 @@ class Ledger:
     def note(self, method: str, path: str, status: int, said: Json, **asked: Any) -> Answer:
         """Write an answer down; `said` is its body, empty where there was none to be read."""
         told = {name: said.get(name) for name in ("kind", "state", "generation")}
+        told["note"] = said.get("detail")
         job_id = said.get("id") or asked.pop("job_id", None)
         answer = self.file.note(method, path, status, **{**told, "job_id": job_id, **asked})
         if answer.submission:
