@@ -85,7 +85,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--replay", type=int, help="play one history alone and print its trace")
     group.addoption(
-        "--examples", type=int, default=0, help="how many examples tests/model tries; 0: its usual"
+        "--examples",
+        type=int,
+        default=0,
+        help="how many examples tests/model and tests/schema try; 0: their usual",
     )
 
 

@@ -208,3 +208,5 @@ async def ingress(publisher: Publisher | None = None, **settings: Any) -> AsyncI
             transport = httpx.ASGITransport(with_state)
             async with httpx.AsyncClient(transport=transport, base_url="http://forebay") as client:
                 yield World(client, with_state, services, store, broker, live, clock, logs)
+        # Else the pump would try for its whole grace period to tell it what was published.
+        store.away = False

@@ -7,7 +7,15 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+from pydantic.json_schema import WithJsonSchema
 
 from forebay.jobs import JobKind
 
@@ -18,6 +26,14 @@ class RequestModel(BaseModel):
     """Frozen, and an unknown field is an error: a typo must not be ignored silently."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Stands last at a field of integers: in JSON 5.0 is the integer 5 (JSON Schema Core, 4.2.3)."""
 
 
 def _is_web_url(value: str) -> str:
@@ -34,7 +50,12 @@ def _is_web_url(value: str) -> str:
     return value
 
 
-WebUrl = Annotated[str, StringConstraints(max_length=4096), AfterValidator(_is_web_url)]
+WebUrl = Annotated[
+    str,
+    StringConstraints(max_length=4096),
+    AfterValidator(_is_web_url),
+    WithJsonSchema({"type": "string", "format": "uri", "maxLength": 4096}),
+]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 Item = TypeVar("Item")
@@ -61,7 +82,7 @@ class SearchRequest(RequestModel):
 
     query: Annotated[Text, StringConstraints(max_length=2048)]
     """What to search for."""
-    limit: Annotated[int, Field(ge=1, le=50)] = 10
+    limit: Annotated[int, Field(ge=1, le=50), WHOLE] = 10
     """How many results at most."""
     language: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z]{2,4})?$")] | None = (
         None
@@ -88,16 +109,16 @@ class CrawlFormat(StrEnum):
 class Follow(RequestModel):
     """How far to follow the links of a page."""
 
-    max_depth: Annotated[int, Field(ge=0, le=10)] = 1
+    max_depth: Annotated[int, Field(ge=0, le=10), WHOLE] = 1
     """Links away from the first page; 0 is the first page alone."""
-    max_pages: Annotated[int, Field(ge=1, le=1000)] = 10
+    max_pages: Annotated[int, Field(ge=1, le=1000), WHOLE] = 10
     """Pages in all, the first one included."""
     same_host: bool = True
     """Stay on the host of the first page."""
 
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e]{0,8192}")
+_HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}$"
+_HEADER_VALUE = r"^[\t -~]{0,8192}$"
 """Without the bytes above ASCII, which RFC 9110, 5.5 calls obsolete and httpx refuses to send."""
 _OUR_HEADERS = frozenset(
     {
@@ -108,16 +129,33 @@ _OUR_HEADERS = frozenset(
     }
 )
 
+_HEADERS_SCHEMA = {
+    "type": "object",
+    "maxProperties": 32,
+    "propertyNames": {"pattern": _HEADER_NAME},
+    "additionalProperties": {"type": "string", "pattern": _HEADER_VALUE},
+}
+
 
 def _are_callers_headers(value: dict[str, str]) -> dict[str, str]:
     for name, text in value.items():
-        if not _HEADER_NAME.fullmatch(name):
+        if not re.fullmatch(_HEADER_NAME, name):
             raise ValueError("a header's name must be a token (RFC 9110, 5.6.2)")
         if name.lower() in _OUR_HEADERS:
             raise ValueError(f"the header {name} is the connection's own; leave it out")
-        if not _HEADER_VALUE.fullmatch(text):
+        if not re.fullmatch(_HEADER_VALUE, text):
             raise ValueError(f"the header {name} holds characters that a header cannot carry")
     return value
+
+
+def _is_false(value: bool) -> bool:
+    if value:
+        raise ValueError("this version runs no scripts; leave it out")
+    return value
+
+
+# Not `Literal[False]`, which also takes 0.
+Never = Annotated[bool, AfterValidator(_is_false), WithJsonSchema({"const": False})]
 
 
 class CrawlRequest(RequestModel):
@@ -135,14 +173,17 @@ class CrawlRequest(RequestModel):
         CrawlFormat.MARKDOWN,
     )
     """What to make of each page."""
-    render: Literal[False] = False
+    render: Never = False
     """Whether to run the page's scripts in a browser. Not offered by this version."""
-    max_bytes: Annotated[int, Field(ge=1024, le=50 * MIB)] = 5 * MIB
+    max_bytes: Annotated[int, Field(ge=1024, le=50 * MIB), WHOLE] = 5 * MIB
     """Largest page, in bytes, counted on the wire and again after decoding."""
     respect_robots: bool = True
     """Obey the site's robots.txt."""
     headers: Annotated[
-        dict[str, str], Field(max_length=32), AfterValidator(_are_callers_headers)
+        dict[str, str],
+        Field(max_length=32),
+        AfterValidator(_are_callers_headers),
+        WithJsonSchema(_HEADERS_SCHEMA),
     ] = {}
     """Headers to send along, such as `Accept-Language`. The connection's own (`Host`, `Connection`,
     `Content-Length`, `Accept-Encoding` and the like) are refused."""
@@ -218,7 +259,7 @@ class LlmRequest(RequestModel):
     """The provider's name of the model."""
     messages: Annotated[Several[Message], Field(min_length=1, max_length=10_000)]
     """The conversation so far."""
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000), WHOLE] | None = None
     """Longest answer, in tokens."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     response_format: dict[str, Any] | None = None

@@ -57,13 +57,14 @@ async def _on_refused(request: Request, error: RequestRefused) -> Response:
 def _methods(request: Request) -> str:
     """All methods of a path. The framework knows those of the first route it meets."""
     path = request.url.path
-    methods = [
-        method.upper()
-        for template, operations in request.app.openapi()["paths"].items()
+    paths: Mapping[str, Mapping[str, Any]] = request.app.openapi()["paths"]
+    operations = paths.get(path) or {
+        method
+        for template in paths
         if re.fullmatch(re.sub(r"\{[^}]+\}", "[^/]+", template), path)
-        for method in operations
-    ]
-    return ", ".join(sorted(methods)) or "GET"
+        for method in paths[template]
+    }
+    return ", ".join(sorted(method.upper() for method in operations)) or "GET"
 
 
 async def _on_http(request: Request, error: HTTPException) -> Response:

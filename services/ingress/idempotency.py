@@ -15,6 +15,9 @@ from ingress.problems import InvalidPart
 HEADER = "Idempotency-Key"
 MAX_LENGTH = 255
 
+PATTERN = rf"""^([!#-~][!-~]{{0,{MAX_LENGTH - 1}}}|"([!#-\[\]-~]|\\["\\]){{1,{MAX_LENGTH}}}")$"""
+"""What `read_key` takes, for the description of the API."""
+
 # A structured-field string (RFC 8941, 3.3.3), or the same characters bare.
 _QUOTED = re.compile(r'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
 _BARE = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*")

@@ -18,6 +18,7 @@ from pydantic.json_schema import WithJsonSchema
 from forebay.batches import MOST_ITEMS
 from forebay.jobs import JobKind, Lane, OnUnknown
 from forebay.requests import (
+    WHOLE,
     CrawlRequest,
     JobInput,
     LlmRequest,
@@ -65,7 +66,7 @@ class ProviderChoice(RequestModel):
 class RetryChoice(RequestModel):
     """How often to try."""
 
-    max_attempts: Annotated[int, Field(ge=1, le=100)] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=100), WHOLE] | None = None
     """Calls to the provider at most; left out, the setting of the kind."""
     on_unknown: OnUnknown = OnUnknown.RETRY
     """When a worker died during the call: `retry` calls again, `fail` ends the job."""
@@ -84,7 +85,7 @@ class Submission(RequestModel):
     deadline: Moment | None = None
     """Not finished by then: expired."""
     retry: RetryChoice = RetryChoice()
-    result_ttl_s: Annotated[int, Field(ge=60, le=30 * 86_400)] = 86_400
+    result_ttl_s: Annotated[int, Field(ge=60, le=30 * 86_400), WHOLE] = 86_400
     """How long the finished job and its result are kept, in seconds."""
     tags: Annotated[Several[Tag], Field(max_length=20)] = ()
     """Your own words."""
@@ -188,6 +189,20 @@ class OnInvalid(StrEnum):
     """The others are accepted."""
 
 
+# Each item is read by itself, so that one that is wrong spoils no other.
+_JOBS_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MOST_ITEMS,
+    "items": {
+        "oneOf": [
+            {"$ref": f"#/components/schemas/{item.__name__}"}
+            for item in (SearchItem, CrawlItem, LlmItem)
+        ]
+    },
+}
+
+
 class BatchSubmission(RequestModel):
     """Many jobs at once."""
 
@@ -210,7 +225,9 @@ class BatchSubmission(RequestModel):
         }
     )
 
-    jobs: Annotated[tuple[Any, ...], Field(min_length=1, max_length=MOST_ITEMS)]
+    jobs: Annotated[
+        tuple[Any, ...], Field(min_length=1, max_length=MOST_ITEMS), WithJsonSchema(_JOBS_SCHEMA)
+    ]
     """Up to 10 000, each as in `POST /v1/jobs`, and with a `custom_id` if you like."""
     on_invalid: OnInvalid = OnInvalid.REJECT
     """What happens when some of them are not valid."""

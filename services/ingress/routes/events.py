@@ -44,6 +44,18 @@ _LAST_ID = {
 }
 
 
+_EVENT = {
+    "type": "object",
+    "description": "One event of the stream.",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]{1,19}$"},
+        "event": {"type": "string", "enum": [str(type_) for type_ in EventType]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+
+
 @router.get(
     "/v1/jobs/{job_id}/events",
     summary="What happens to a job, as it happens",
@@ -57,7 +69,7 @@ _LAST_ID = {
                 "deltas since the last reset together are the text of the result. A comment comes "
                 "when nothing else did for 15 s."
             ),
-            "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
+            "content": {MEDIA_TYPE: {"schema": _EVENT}},
         },
         204: {"description": "You have the last event already; do not connect again."},
         **problems(404, 410, 422, 503),

@@ -14,11 +14,10 @@ from forebay.errors import ErrorCode
 from forebay.jobs import JobKind, JobState
 from forebay.store import JobQuery
 from ingress import cursor
-from ingress.body import validation_error
 from ingress.callers import until_done
-from ingress.dependencies import Services, services_of, tenant_of
+from ingress.dependencies import services_of, tenant_of
 from ingress.error_handlers import problem_response
-from ingress.problems import InvalidPart, Problem, ProblemCode, RequestRefused, job_problem
+from ingress.problems import Problem, ProblemCode, RequestRefused, job_problem
 from ingress.query import Each, Many, Nothing, QueryModel, read_query
 from ingress.routes.described import JOB_ID, OF_JOB, PROBLEM, RETRY_AFTER, parameters, problems
 from ingress.routes.direct import DirectRoute
@@ -44,7 +43,8 @@ class Look(QueryModel):
     """The query of `GET /v1/jobs/{id}`."""
 
     wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
-    """Answer when the job is done, or after this many seconds; at most the service's limit (60)."""
+    """Answer when the job is done, or after this many seconds; of a longer wait, after the
+    service's longest (60)."""
     include: Many[Literal["attempts"]] = ()
     """`attempts` adds the record of each attempt."""
 
@@ -74,7 +74,9 @@ class ListQuery(QueryModel):
     """`attempts` adds the record of each attempt."""
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs on a page."""
-    cursor: Annotated[str, Field(max_length=200)] | None = None
+    cursor: (
+        Annotated[str, Field(max_length=200, json_schema_extra={"format": "job-cursor"})] | None
+    ) = None
     """`next_cursor` of the page before."""
 
 
@@ -92,10 +94,10 @@ async def get_job(request: Request) -> Response:
     """Where the job is in its life, and its result or error when it is done."""
     services = services_of(request)
     look = read_query(request, Look)
-    _check_wait(look.wait, services)
     job = await find_job(request)
     if look.wait and not job.done:
-        await until_done(request, services, job.id, look.wait)
+        wait_s = min(look.wait, services.settings.max_wait_s)
+        await until_done(request, services, job.id, wait_s)
         job = await find_job(request)
     result = await result_of(services, job)
     content = render(job, result, with_attempts="attempts" in look.include)
@@ -197,13 +199,6 @@ def _query_of(query: ListQuery, following: str) -> str:
     if query.dead_lettered is not None:
         asked["dead_lettered"] = "true" if query.dead_lettered else "false"
     return urlencode(asked, doseq=True)
-
-
-def _check_wait(wait_s: float, services: Services) -> None:
-    most = services.settings.max_wait_s
-    if wait_s > most:
-        said = f"Input should be less than or equal to {most:g}"
-        raise validation_error([InvalidPart(parameter="wait", detail=said)])
 
 
 def _matches(if_none_match: str | None, etag: str) -> bool:

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from forebay.batches import MOST_ITEMS
 from forebay.errors import ErrorCode
 from forebay.jobs import Idempotency, JobKind, JobState
-from forebay.requests import RequestModel
+from forebay.requests import WHOLE, RequestModel
 from forebay.store import JobQuery
 from ingress import idempotency
 from ingress.batch_views import BatchView, batch_path, render_batch
@@ -66,7 +67,7 @@ class ReplayRequest(RequestModel):
     """Only jobs created then or later (RFC 3339)."""
     created_before: Moment | None = None
     """Only jobs created before."""
-    limit: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = MOST_ITEMS
+    limit: Annotated[int, Field(ge=1, le=MOST_ITEMS), WHOLE] = MOST_ITEMS
     """How many at most, the oldest first; for more ask again."""
     dry_run: bool = False
     """Only say which jobs it would be."""
@@ -134,13 +135,12 @@ async def replay_jobs(request: Request) -> Response:
     body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
     asked = parse(_BODY, body)
     query = _query(asked, tenant_of(request))
+    key = _key(request, body)
     with services.batches.place():
         ids, more = await services.batches.named(query, asked.limit)
         if asked.dry_run:
             return _preview(ids, more=more)
-        batch = await services.batches.replay(
-            query, ids, _key(request, body), metadata_text(asked.metadata)
-        )
+        batch = await services.batches.replay(query, ids, key, metadata_text(asked.metadata))
     counts = await services.store.tally(batch.tenant, batch.jobs)
     headers = {
         "Location": batch_path(batch.id),
@@ -149,6 +149,14 @@ async def replay_jobs(request: Request) -> Response:
     }
     content = render_batch(batch, counts)
     return Response(content, 202, headers=headers, media_type="application/json")
+
+
+@router.api_route(
+    "/v1/jobs/replay", methods=["DELETE", "GET", "HEAD", "PATCH", "PUT"], include_in_schema=False
+)
+async def no_job_is_called_replay(_: Request) -> Response:
+    """Without it the path would be that of a job with a strange id: 404 and not 405."""
+    raise HTTPException(405)
 
 
 def _query(asked: ReplayRequest, tenant: str) -> JobQuery:

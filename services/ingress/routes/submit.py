@@ -58,7 +58,7 @@ KEY = {
         "The same key is the same job, as long as the job is kept. A repeat of a failed job "
         "answers the failed job; to try again take a new key."
     ),
-    "schema": {"type": "string", "minLength": 1, "maxLength": idempotency.MAX_LENGTH + 2},
+    "schema": {"type": "string", "pattern": idempotency.PATTERN},
     "example": '"order-4711"',
 }
 PREFER = {

@@ -1,0 +1,103 @@
+"""The ingress as a process over the shipped fakes, with somebody who works on its jobs.
+
+What is told to it is gone when it ends, so anything may be sent to it, very often. Of the jobs some
+succeed, some fail, and those of the bulk lane run for a moment: whoever walks from link to link
+meets every state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack, nullcontext
+from datetime import UTC, datetime
+
+import structlog
+from pydantic import BaseModel
+
+from forebay.addresses import AddressGuard
+from forebay.errors import ErrorCode, JobError
+from forebay.jobs import Job, JobKind, Lane, Usage
+from forebay.outcomes import Call, Failed, Outcome, Succeeded
+from forebay.process import StopSignals
+from forebay.progress import Write
+from forebay.requests import INPUT_MODELS
+from forebay.retry import RetryPolicy
+from forebay.settings import AttemptSettings
+from forebay.store.batches import MemoryBatchStore
+from forebay.store.memory import MemoryJobStore
+from forebay.store.watch import Watch
+from forebay.telemetry.logging import Logger
+from forebay.telemetry.metrics import Metrics
+from forebay.testing.broker import FakeBroker
+from forebay.testing.live import FakeLive
+from forebay.worker.call import CallLimits, LeasedCall
+from forebay.worker.execution import Execution, ExecutionPolicy
+from forebay.worker.pool import Pool
+from forebay.worker.telling import Telling
+from ingress.app import Outside, create_app, open_services
+from ingress.server import Stop, build_server, listen
+from ingress.settings import IngressSettings
+from ingress.submission import Rules
+
+BULK_S = 0.3
+"""Long enough to be canceled meanwhile, short enough for those who follow it to the end."""
+CALL = Call("made-up", 200)
+REFUSED = JobError(ErrorCode.ROBOTS_DENIED, "Its robots.txt says no.", retryable=False)
+
+
+class Somebody:
+    """Every third job fails; one of the bulk lane takes a while."""
+
+    async def handle(self, job: Job, _request: BaseModel, write: Write, /) -> Outcome:
+        if job.lane is Lane.BULK:
+            await asyncio.sleep(BULK_S)
+        if sum(job.id.encode()) % 3 == 0:
+            return Failed(REFUSED, CALL)
+        if job.kind is JobKind.LLM:
+            for piece in ("by ", "and ", "by"):
+                write(piece)
+            return Succeeded('{"content":"by and by"}', CALL, Usage(2, 3))
+        return Succeeded('{"made":"up"}', CALL)
+
+
+async def main(port: int) -> None:
+    """Serve until a signal."""
+    store, broker, live = MemoryJobStore(_now), FakeBroker(), FakeLive()
+    logger: Logger = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr), processors=[structlog.processors.JSONRenderer()]
+    )
+    metrics, signals = Metrics(), StopSignals()
+    signals.listen()
+    outside = Outside(
+        store, MemoryBatchStore(), broker.publisher(), live.ingress(), metrics, logger
+    )
+    settings = IngressSettings(port=port, accept_timeout_s=30, max_wait_s=0.05, grace_s=1)
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listen(settings))
+        rules = Rules(AttemptSettings(), AddressGuard())
+        services = await stack.enter_async_context(open_services(outside, settings, rules))
+        stops = await stack.enter_async_context(
+            Watch(store.asked_to_stop, logger, name="stop", tick_s=1)
+        )
+        for kind in JobKind:
+            call = LeasedCall(
+                store, Somebody(), stops, Telling(live.worker()), logger, CallLimits(3600, 60)
+            )
+            policy = ExecutionPolicy("somebody", 60, RetryPolicy())
+            execution = Execution(store, call, INPUT_MODELS[kind], policy, metrics, logger)
+            pool = Pool(execution.execute, 1000, logger)
+            stack.push_async_callback(pool.drain, 0, signals.drain)
+            consuming = asyncio.create_task(broker.consumer(kind, 1000).run(pool.receive))
+            stack.callback(consuming.cancel)
+        app = create_app(lambda: nullcontext(services))
+        server = build_server(app, settings, Stop(signals, lambda: None, services.hub.release))
+        await server.serve(sockets=[listener])
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1])))
