@@ -2,25 +2,59 @@
 
 A test asks for `rows` and makes one row for each fault. It counts what it injected and what it saw
 to hold; the row is kept when the test fails, too.
+
+The short form runs in two processes: most of a test is waiting. Who measures times that callers are
+promised is marked `alone` and has the machine for itself.
 """
 
 from __future__ import annotations
 
+import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict
 
 import pytest
 
-from .report import Kept, Row, commit, keep, now, table
+from .report import ROOT, Kept, Row, commit, keep, now, table
 
 KEPT = pytest.StashKey[list[Kept]]()
+PROPERTY = "chaos"
+"""What a kept row is called in a test's report, in which it comes from the process that ran it."""
 PASSED = pytest.StashKey[bool]()
 
 Rows = Callable[..., Row]
 
 
+class _Collector:
+    """Takes the rows out of the reports."""
+
+    def __init__(self, kept: list[Kept]) -> None:
+        self._kept = kept
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "teardown":
+            self._kept += [
+                Kept.read(value) for name, value in report.user_properties if name == PROPERTY
+            ]
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[KEPT] = []
+    kept = config.stash[KEPT] = []
+    config.pluginmanager.register(_Collector(kept))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Who is `alone` waits for the others, and nobody who comes later passes him by."""
+    locks = ROOT / ".run"
+    locks.mkdir(exist_ok=True)
+    alone = item.get_closest_marker("alone") is not None
+    with (locks / "chaos.door").open("w") as door, (locks / "chaos.machine").open("w") as machine:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        fcntl.flock(machine, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -77,18 +111,17 @@ def rows(request: pytest.FixtureRequest, seed: int) -> Iterator[Rows]:
     seconds = round((time.monotonic() - began) / max(len(made), 1), 1)
     for one in made:
         one.seconds = one.seconds or seconds
-        request.config.stash[KEPT].append(
-            Kept(request.node.nodeid, passed, one, seed, now(), commit())
-        )
+        kept = Kept(request.node.nodeid, passed, one, seed, now(), commit())
+        request.node.user_properties.append((PROPERTY, asdict(kept)))
 
 
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     """Print the table, write the report."""
-    kept = config.stash[KEPT]
-    if kept:
-        keep(config.getoption("--chaos"), kept)
+    kept, scale = config.stash[KEPT], config.getoption("--chaos")
+    if kept and scale:
+        keep(scale, kept)
         terminalreporter.section(f"chaos, seed {config.getoption('--seed')}")
         for line in table(kept):
             terminalreporter.write_line(line)

@@ -383,6 +383,7 @@ async def test_what_cannot_be_read_goes_to_the_dead_queue_once_and_the_workers_g
         assert await dead_letters() == before + row.injected
 
 
+@pytest.mark.alone
 async def test_what_a_purged_queue_had_is_in_it_again_within_a_minute_however_much_comes(
     here: Scene, broker: Hands, rows: Rows, long: bool
 ):

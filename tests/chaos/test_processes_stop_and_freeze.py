@@ -155,6 +155,7 @@ def drained_calls(here: Scene, name: str, since: float) -> int:
     )
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 async def test_a_rolling_restart_of_everything_is_not_seen_by_callers_and_cuts_no_call(
     here: Scene, rows: Rows, long: bool

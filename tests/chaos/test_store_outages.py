@@ -253,6 +253,10 @@ def answered_well(probe: Probe) -> bool:
     return (probe.status == 202 or refused) and probe.theirs_s <= REFUSED_WITHIN_S
 
 
+pytestmark = pytest.mark.alone
+"""Callers are promised answers within 3 s, and to be accepted again within 15 s."""
+
+
 @pytest.fixture(scope="module")
 async def on(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
