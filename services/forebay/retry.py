@@ -48,13 +48,17 @@ class RetryPolicy:
         """
         if not error.retryable or attempts >= max_attempts:
             return None
+        return RetryDecision(self.pause_s(attempts, error.retry_after_s, chance))
+
+    def pause_s(self, attempts: int, retry_after_s: float | None, chance: float) -> float:
+        """How long to wait before the next attempt; arguments as in `decide`."""
         # 2^30 s is past any cap; the bound keeps the power itself small.
         backoff = chance * min(self.cap_s, self.base_s * 2.0 ** min(attempts - 1, 30))
-        if error.retry_after_s is None:
-            return RetryDecision(backoff)
+        if retry_after_s is None:
+            return backoff
         # Jitter is added on top, so that all who were told "2 seconds" do not return together.
-        wish = min(max(error.retry_after_s, 0.0), self.max_retry_after_s)
-        return RetryDecision(wish + chance * min(self.base_s, self.cap_s))
+        wish = min(max(retry_after_s, 0.0), self.max_retry_after_s)
+        return wish + chance * min(self.base_s, self.cap_s)
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

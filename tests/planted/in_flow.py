@@ -184,7 +184,7 @@ _WORKER_BUGS = (
     Bug(
         "a provider's Retry-After is passed over",
         "I7",
-        (Edit(RETRY, "if error.retry_after_s is None:", "if True:"),),
+        (Edit(RETRY, "if retry_after_s is None:", "if True:"),),
         (CORE,),
     ),
 )
