@@ -10,6 +10,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from forebay.batches import BatchJobs
 from forebay.errors import ErrorCode
 from forebay.jobs import JobKind, JobState
 from forebay.store import JobQuery
@@ -37,6 +38,7 @@ from ingress.views import (
 router = APIRouter(route_class=DirectRoute, tags=["jobs"])
 
 _OPEN = {"headers": {"Retry-After": RETRY_AFTER, "ETag": {"schema": {"type": "string"}}}}
+BatchId = Annotated[str, Field(pattern=f"^{cursor.BATCH_ID.pattern}$")]
 
 
 class Look(QueryModel):
@@ -64,6 +66,8 @@ class ListQuery(QueryModel):
     """Only jobs for which one of these providers was called."""
     error_code: Many[ErrorCode] = ()
     """Only jobs whose `error` has one of these codes."""
+    batch_id: BatchId | None = None
+    """Only jobs of this batch."""
     created_after: Moment | None = None
     """Only jobs created then or later (RFC 3339)."""
     created_before: Moment | None = None
@@ -176,6 +180,7 @@ async def list_jobs(request: Request) -> Response:
             tags=frozenset(query.tag),
             providers=frozenset(query.provider),
             errors=frozenset(query.error_code),
+            batch=await _jobs_of_batch(request, query.batch_id),
             created_from=query.created_after,
             created_before=query.created_before,
             dead_lettered=query.dead_lettered,
@@ -191,6 +196,14 @@ async def list_jobs(request: Request) -> Response:
         headers["Link"] = f'</v1/jobs?{_query_of(query, following)}>; rel="next"'
     content = render_list(page, following, with_attempts="attempts" in query.include)
     return Response(content, headers=headers, media_type="application/json")
+
+
+async def _jobs_of_batch(request: Request, batch_id: str | None) -> BatchJobs | None:
+    """How the jobs of a batch are found: those of a replay are known to the batch alone."""
+    if batch_id is None:
+        return None
+    batch = await services_of(request).batch_store.get(tenant_of(request), batch_id)
+    return batch.jobs if batch is not None else BatchJobs(batch_id)
 
 
 def _query_of(query: ListQuery, following: str) -> str:

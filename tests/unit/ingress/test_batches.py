@@ -230,3 +230,36 @@ async def test_a_batch_over_the_limit_is_413() -> None:
 async def test_on_invalid_of_a_document_is_in_the_document(world: World) -> None:
     answer = await world.client.post("/v1/batches?on_invalid=skip", json={"jobs": [search(0)]})
     assert [error["parameter"] for error in answer.json()["errors"]] == ["on_invalid"]
+
+
+async def test_the_jobs_of_a_batch_are_listed_by_its_id_page_by_page(world: World) -> None:
+    await world.submit()
+    batch = await accepted(world, [search(n) for n in range(3)])
+    query = {"batch_id": batch["id"], "limit": "2", "order": "oldest"}
+    first = await world.client.get("/v1/jobs", params=query)
+    names = [job["custom_id"] for job in first.json()["data"]]
+    following = await world.client.get(first.links["next"]["url"])
+    names += [job["custom_id"] for job in following.json()["data"]]
+    assert names == ["item 0", "item 1", "item 2"]
+    assert "next" not in following.links
+
+
+async def test_the_jobs_of_a_replay_are_listed_by_its_id_though_born_elsewhere(
+    world: World,
+) -> None:
+    job = await world.submit()
+    await world.submit()
+    await world.finish(job["id"], Event.FAILED, error=JobError(ErrorCode.PROVIDER_ERROR, "No."))
+    batch = (await world.client.post("/v1/jobs/replay", json={})).json()
+    listed = await world.client.get("/v1/jobs", params={"batch_id": batch["id"]})
+    assert [one["id"] for one in listed.json()["data"]] == [job["id"]]
+
+
+async def test_a_batch_that_is_not_there_has_no_jobs_and_nonsense_is_refused(world: World) -> None:
+    await world.submit()
+    listed = await world.client.get("/v1/jobs", params={"batch_id": UNKNOWN})
+    assert listed.json()["data"] == []
+    for nonsense in ("", "batch_1", UNKNOWN + "0"):
+        refused = await world.client.get("/v1/jobs", params={"batch_id": nonsense})
+        assert refused.status_code == 422
+        assert refused.json()["errors"][0]["parameter"] == "batch_id"
