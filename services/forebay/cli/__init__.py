@@ -1,7 +1,8 @@
-"""`forebay ...`: the operators' verbs. Each calls one function and shows what it said.
+"""`forebay ...`: the verbs of callers and operators. Each calls one function and shows the answer.
 
-Exit codes: 0 done, 1 it could not be done, 2 a setting or an option is missing or wrong, 143 ended
-by SIGTERM. `forebay audit` has 3 for a store that does not answer.
+Exit codes: 0 done, 1 it could not be done, 2 a setting or an option is missing or wrong, 3 the
+store does not answer (`forebay audit`), 4 the job, or one of the batch, did not succeed, 5 it was
+not done in time, 130 ended by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import signal
 from importlib import import_module
 from types import FrameType
 
-ENDED_BY_SIGTERM = 143
+NOT_SUCCEEDED, NOT_DONE = 4, 5
+ENDED_BY_CTRL_C, ENDED_BY_SIGTERM = 130, 143
 
 
 def main() -> None:

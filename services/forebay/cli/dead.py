@@ -6,16 +6,17 @@ import json
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from forebay.cli.api import Api, ApiSettings, Prospect, Replay, Shown, open_api, prospect_of
-from forebay.cli.patience import run_patiently
+from forebay.cli.api import call
 from forebay.cli.tables import AsJson
+from forebay.client import Attempt, Client, Conflict, Job, JobFilter, NotFound, Problem
 from forebay.jobs import JobKind
-from forebay.settings import load
 
 dead_app = typer.Typer(
     help="Jobs whose attempts ran out: look at them, run them again.", no_args_is_help=True
@@ -28,16 +29,40 @@ _All = Annotated[bool, typer.Option("--all", help="Every job whose attempts ran 
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say it, do not do it.")]
 
 
+class Replay(StrEnum):
+    """What became of the wish to run a job again."""
+
+    QUEUED = "queued"
+    NOT_FOUND = "not found"
+    NOT_TERMINAL = "not terminal"
+    RUN_AGAIN = "already run again: somebody else did so meanwhile"
+    SUCCEEDED = "left alone: it has succeeded, and running it again would lose its result"
+
+
+_REFUSALS = {"not_terminal": Replay.NOT_TERMINAL, "other_generation": Replay.RUN_AGAIN}
+"""What the API's problems of a replay mean, by their code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """A job that may be run again.
+
+    Attributes:
+        replay: what running it again would come to.
+        job: as it was seen; None when there is no such job.
+    """
+
+    job_id: str
+    replay: Replay
+    job: Job | None = None
+
+
 @dead_app.command("list")
 def list_(*, kind: _Kind = None, limit: _Limit = 50, as_json: AsJson = False) -> None:
-    """Show jobs whose attempts ran out, the newest first, with what their last attempt met.
-
-    Reads FOREBAY_URL, the address of the ingress.
-    """
-    settings = load(ApiSettings)
-    jobs = run_patiently(lambda: _newest(settings, kind, limit), 0)
+    """Show jobs whose attempts ran out, the newest first, with what their last attempt met."""
+    jobs = call(lambda client: _newest(client, kind, limit))
     if as_json:
-        sys.stdout.write(json.dumps(jobs, indent=2) + "\n")
+        sys.stdout.write(json.dumps([job.as_json() for job in jobs], indent=2) + "\n")
         return
     console = Console(highlight=False)
     for job in jobs:
@@ -48,33 +73,39 @@ def list_(*, kind: _Kind = None, limit: _Limit = 50, as_json: AsJson = False) ->
     console.print(shown if len(jobs) < limit else f"{shown}, maybe more")
 
 
-async def _newest(settings: ApiSettings, kind: JobKind | None, limit: int) -> list[Shown]:
-    found: list[Shown] = []
-    async with open_api(settings) as api:
-        async for job in api.dead(kind):
-            found.append(job)
-            if len(found) == limit:
-                break
+async def _newest(client: Client, kind: JobKind | None, limit: int) -> list[Job]:
+    found: list[Job] = []
+    async for job in _dead(client, kind):
+        found.append(job)
+        if len(found) == limit:
+            break
     return found
 
 
-def _told(job: Shown) -> Iterator[str]:
-    tries = f"{job['attempts']} of {job['max_attempts']} attempts"
-    yield f"{job['id']}  {job['kind']}  {tries}  failed {job['finished_at']}"
-    yield f"    {_error(job['error'])}"
-    attempts = job["history"]
-    if attempts:
-        last = attempts[-1]
-        yield f"    attempt {last['n']}: {last['outcome']}{_met(last)}"
+def _dead(client: Client, kind: JobKind | None) -> AsyncIterator[Job]:
+    """Jobs whose attempts ran out, with each attempt, the newest first."""
+    filters: JobFilter = {"dead_lettered": True, "include": "attempts"}
+    if kind is not None:
+        filters["kind"] = kind
+    return client.iterate(**filters)
 
 
-def _met(attempt: Shown) -> str:
-    who = f" by {attempt['provider']}" if attempt["provider"] else ""
-    return f"{who}, {_error(attempt['error'])}" if attempt["error"] else who
+def _told(job: Job) -> Iterator[str]:
+    tries = f"{job.attempts} of {job.max_attempts} attempts"
+    yield f"{job.id}  {job.kind}  {tries}  failed {job.as_json().get('finished_at')}"
+    yield f"    {_error(job.error)}"
+    if job.history:
+        last = job.history[-1]
+        yield f"    attempt {last.n}: {last.outcome}{_met(last)}"
 
 
-def _error(error: Shown | None) -> str:
-    return "no error" if error is None else f"{error['code']}: {error['detail']}"
+def _met(attempt: Attempt) -> str:
+    who = f" by {attempt.provider}" if attempt.provider else ""
+    return f"{who}, {_error(attempt.error)}" if attempt.error else who
+
+
+def _error(error: Problem | None) -> str:
+    return "no error" if error is None else f"{error.code}: {error.detail}"
 
 
 @dead_app.command("replay")
@@ -88,18 +119,16 @@ def replay(
     """Run jobs again, with all their attempts and without their former time limits.
 
     Named by their ids, or with --all every job whose attempts ran out. A job that somebody else ran
-    again meanwhile is left alone. Reads FOREBAY_URL. Ends with 0 if all of them are queued, with 1
-    if one is not.
+    again meanwhile is left alone. Ends with 0 if all of them are queued, with 1 if one is not.
     """
     ids = job_ids or []
     if bool(ids) == every:
         raise typer.BadParameter("name jobs by their ids, or say --all")
     if kind is not None and not every:
         raise typer.BadParameter("--kind goes with --all")
-    settings = load(ApiSettings)
     counts: Counter[Replay] = Counter()
     try:
-        run_patiently(lambda: _replay(settings, ids, kind, counts, dry_run=dry_run), 0)
+        call(lambda client: _replay(client, ids, kind, counts, dry_run=dry_run))
     finally:
         # Said in any case: after trouble in the middle, how far it came.
         said = ", ".join(f"{count} {what.partition(':')[0]}" for what, count in counts.items())
@@ -109,26 +138,50 @@ def replay(
 
 
 async def _replay(
-    settings: ApiSettings,
+    client: Client,
     job_ids: list[str],
     kind: JobKind | None,
     counts: Counter[Replay],
     *,
     dry_run: bool,
 ) -> None:
-    async with open_api(settings) as api:
-        async for seen in _chosen(api, job_ids, kind):
-            promising = seen.replay is Replay.QUEUED and not dry_run
-            became = await api.replay(seen) if promising else seen.replay
-            counts[became] += 1
-            sys.stdout.write(f"{seen.job_id}  {became}\n")
-            sys.stdout.flush()
+    async for seen in _chosen(client, job_ids, kind):
+        promising = seen.replay is Replay.QUEUED and not dry_run
+        became = await _again(client, seen) if promising else seen.replay
+        counts[became] += 1
+        sys.stdout.write(f"{seen.job_id}  {became}\n")
+        sys.stdout.flush()
 
 
-async def _chosen(api: Api, job_ids: list[str], kind: JobKind | None) -> AsyncIterator[Prospect]:
+async def _chosen(
+    client: Client, job_ids: list[str], kind: JobKind | None
+) -> AsyncIterator[Prospect]:
     """Each job and what a replay would come to; without ids, every job that is dead."""
     for job_id in job_ids:
-        yield await api.prospect(job_id)
+        try:
+            yield _prospect(await client.get(job_id))
+        except NotFound:
+            yield Prospect(job_id, Replay.NOT_FOUND)
     if not job_ids:
-        async for job in api.dead(kind):
-            yield prospect_of(job)
+        async for job in _dead(client, kind):
+            yield _prospect(job)
+
+
+def _prospect(job: Job) -> Prospect:
+    if job.succeeded:
+        return Prospect(job.id, Replay.SUCCEEDED, job)
+    return Prospect(job.id, Replay.QUEUED if job.done else Replay.NOT_TERMINAL, job)
+
+
+async def _again(client: Client, seen: Prospect) -> Replay:
+    """Run a terminal job again, if nobody did since it was seen."""
+    try:
+        await client.retry(seen.job or seen.job_id)
+    except NotFound:
+        return Replay.NOT_FOUND
+    except Conflict as refused:
+        refusal = _REFUSALS.get(refused.code)
+        if refusal is None:
+            raise
+        return refusal
+    return Replay.QUEUED

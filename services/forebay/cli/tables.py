@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+import sys
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
-from rich.table import Column
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -13,3 +18,28 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 def wide(header: str) -> Column:
     """A column that folds what does not fit: a name cut short is no name."""
     return Column(header, overflow="fold")
+
+
+def say_json(value: Any) -> None:
+    """For programs."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+def show_fields(rows: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one pair a line; what is not there is left out."""
+    grid = Table.grid(Column(), wide(""), padding=(0, 2))
+    for name, value in rows:
+        if value is not None and value != "":
+            # Text: what a caller or a provider said is no markup.
+            grid.add_row(name, Text(str(value)))
+    Console(highlight=False).print(grid)
+
+
+def show_rows(*headers: str, rows: Iterable[Iterable[str]]) -> None:
+    """A table without lines, to be read and to be cut to pieces; only the last column folds."""
+    *first, last = headers
+    columns = [Column(header, no_wrap=True) for header in first]
+    table = Table(*columns, wide(last), box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)

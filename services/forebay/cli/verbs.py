@@ -4,48 +4,73 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
 from forebay import __version__
-from forebay.cli import ENDED_BY_SIGTERM
+from forebay.cli import ENDED_BY_SIGTERM, NOT_DONE, NOT_SUCCEEDED
+from forebay.cli import jobs as of_jobs
+from forebay.cli import submit as of_submissions
+from forebay.cli.api import advice
 from forebay.cli.audit import audit
+from forebay.cli.batch import batch_app
 from forebay.cli.cluster import k8s_app, secrets_app
 from forebay.cli.dead import dead_app
 from forebay.cli.store import store_app
 from forebay.cli.topology import topology_app
+from forebay.client import ClientError, JobFailed, NotDone
 from forebay.errors import ConfigurationError, ForebayError
 
-app = typer.Typer(
-    name="forebay", help="Forebay, for operators.", no_args_is_help=True, add_completion=False
-)
-app.add_typer(topology_app, name="topology")
-app.add_typer(store_app, name="store")
-app.add_typer(secrets_app, name="secrets")
-app.add_typer(k8s_app, name="k8s")
-app.add_typer(dead_app, name="dead")
-app.command("audit")(audit)
+CALLERS, OPERATORS = "For callers", "For operators"
+
+app = typer.Typer(name="forebay", no_args_is_help=True, add_completion=False)
+for verb in (
+    *(of_submissions.submit, of_submissions.search, of_submissions.crawl, of_submissions.llm),
+    *(of_jobs.get, of_jobs.wait, of_jobs.result, of_jobs.stream),
+    *(of_jobs.cancel, of_jobs.retry, of_jobs.delete, of_jobs.replay),
+):
+    app.command(rich_help_panel=CALLERS)(verb)
+app.add_typer(of_jobs.jobs_app, name="jobs", rich_help_panel=CALLERS)
+app.add_typer(batch_app, name="batch", rich_help_panel=CALLERS)
+app.add_typer(topology_app, name="topology", rich_help_panel=OPERATORS)
+app.add_typer(store_app, name="store", rich_help_panel=OPERATORS)
+app.add_typer(secrets_app, name="secrets", rich_help_panel=OPERATORS)
+app.add_typer(k8s_app, name="k8s", rich_help_panel=OPERATORS)
+app.add_typer(dead_app, name="dead", rich_help_panel=OPERATORS)
+app.command("audit", rich_help_panel=OPERATORS)(audit)
 
 
 @app.callback()
 def forebay() -> None:
-    """Forebay, for operators."""
+    """Forebay: slow API calls accepted at once and digested behind.
+
+    FOREBAY_URL is where the ingress is, FOREBAY_API_KEY the key if it asks.
+
+    Ends with 0: done, 1: could not be done, 2: a wrong option or setting,
+    4: a job did not succeed, 5: it was not done in time, 130: Ctrl-C.
+    """
 
 
-@app.command()
+@app.command(rich_help_panel=OPERATORS)
 def version() -> None:
     """Print the version."""
     Console().print(__version__)
 
 
-def run() -> None:
-    """Run a verb and end the process with its exit code."""
+def run(words: Sequence[str] | None = None) -> NoReturn:
+    """Run a verb and end with its exit code; the words of the command line if none are given."""
     try:
-        app()
+        app(words)
+        sys.exit()
     except ConfigurationError as error:
         sys.stderr.write(f"forebay: {error}\n")
         sys.exit(2)
+    except ClientError as error:
+        sys.stderr.write(f"forebay: {error}{advice(error)}\n")
+        sys.exit({JobFailed: NOT_SUCCEEDED, NotDone: NOT_DONE}.get(type(error), 1))
     except ForebayError as error:
         sys.stderr.write(f"forebay: {error}\n")
         sys.exit(1)

@@ -81,10 +81,8 @@ class Refused(ClientError):
     """
 
     def __init__(self, problem: Problem) -> None:
-        parts = "".join(f"; {part.where}: {part.detail}" for part in problem.errors)
         request = f", {problem.request_id}" if problem.request_id else ""
-        said = problem.detail or problem.title
-        super().__init__(f"{said}{parts} ({problem.status} {problem.code}{request})")
+        super().__init__(f"{problem} ({problem.status} {problem.code}{request})")
         self.problem = problem
         self.retry_after_s = problem.retry_after_s
 

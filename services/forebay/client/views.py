@@ -72,6 +72,12 @@ class Problem(View):
     request_id: str | None = None
     errors: tuple[InvalidPart, ...] = ()
 
+    def __str__(self) -> str:
+        """What went wrong, with each place, in one line."""
+        said = self.detail or self.title or self.code
+        parts = "; ".join(f"{part.where}: {part.detail}" for part in self.errors)
+        return f"{said.rstrip('.')}: {parts}" if parts else said
+
 
 class Usage(View):
     """What the call consumed, as the provider counted it."""
