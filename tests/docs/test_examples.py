@@ -103,12 +103,11 @@ def test_the_readme_shows_every_endpoint_a_beginner_needs() -> None:
 
 @pytest.mark.e2e
 @pytest.mark.timeout(180)
-async def test_every_curl_answers_as_its_page_shows(tmp_path: Path) -> None:
-    async with Stack(tmp_path) as stack:
-        for page in PAGES:
-            reader = Reader(stack)
-            for example in examples(page):
-                reader.compare(example.answer, reader.run(example.command), example.command)
+def test_every_curl_answers_as_its_page_shows(stack: Stack) -> None:
+    for page in PAGES:
+        reader = Reader(stack)
+        for example in examples(page):
+            reader.compare(example.answer, reader.run(example.command), example.command)
 
 
 def test_a_wrong_answer_would_be_seen() -> None:

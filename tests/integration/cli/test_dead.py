@@ -236,7 +236,7 @@ async def test_an_ingress_that_is_not_there_ends_with_1_and_says_where_it_was_so
     words: list[str],
 ) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    told = await forebay("dead", *words, URL=url)
+    told = await forebay("dead", *words, URL=url, URL_PATIENCE_S="0")
     assert told.code == 1
     assert told.err == (
         f"forebay: {url} does not answer (ConnectError); FOREBAY_URL is where the ingress is\n"

@@ -1,0 +1,24 @@
+"""One whole system for everything that is shown: pages, examples, the callers' verbs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from forebay.local.stack import Stack
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with Stack(tmp_path_factory.mktemp("shown")) as running:
+        yield running
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put those that need the system next to each other: one test process then starts it, once."""
+    needing = [item for item in items if "stack" in getattr(item, "fixturenames", ())]
+    if needing:
+        first = items.index(needing[0])
+        items[first:] = needing + [item for item in items[first:] if item not in needing]
