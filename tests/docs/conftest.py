@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put those that need the system next to each other: one test process then starts it, once."""
-    needing = [item for item in items if "stack" in getattr(item, "fixturenames", ())]
+    here = [item for item in items if item.path.parent == Path(__file__).parent]
+    needing = [item for item in here if "stack" in getattr(item, "fixturenames", ())]
     if needing:
         first = items.index(needing[0])
         items[first:] = needing + [item for item in items[first:] if item not in needing]
