@@ -10,7 +10,7 @@ from forebay.client import Client, Job, JobStream, Output
 from forebay.local.stack import Stack
 from forebay.testing.polling import until
 
-SUBMISSIONS = 40
+CALLERS, EACH = 8, 12
 TAG = "while-it-is-killed"
 
 
@@ -22,8 +22,15 @@ async def joined(stream: JobStream, writes: asyncio.Event) -> str:
     return stream.text
 
 
-async def submitted(client: Client, n: int) -> Job:
-    return await client.search(f"weir {n}", limit=1, tags=[TAG])
+async def submitted(client: Client, jobs: list[Job]) -> None:
+    """One after another, so that a kill finds some on their way."""
+    for n in range(EACH):
+        job = await client.search(f"weir {n}", limit=1, tags=[TAG])
+        jobs.append(job)
+
+
+async def is_at_least(jobs: list[Job], count: int) -> bool:
+    return len(jobs) >= count
 
 
 @pytest.mark.e2e
@@ -37,13 +44,17 @@ async def test_calls_waits_and_streams_go_on_when_the_ingress_is_killed(stack: S
         writes = asyncio.Event()
         follow = asyncio.create_task(joined(client.stream(llm), writes))
         await writes.wait()
-        submit = asyncio.gather(*(submitted(client, n) for n in range(SUBMISSIONS)))
+        jobs: list[Job] = []
+        submit = asyncio.gather(*(submitted(client, jobs) for _ in range(CALLERS)))
+        await until(lambda: is_at_least(jobs, CALLERS), 30)
         stack.kill("ingress")
+        assert len(jobs) < CALLERS * EACH, "nothing was left to come after the kill"
         text = await follow
         assert text == (await client.result(llm))["content"] != ""
         assert (await wait).succeeded
-        ids = {job.id for job in await submit}
-        assert len(ids) == SUBMISSIONS
+        await submit
+        ids = {job.id for job in jobs}
+        assert len(ids) == CALLERS * EACH
         assert {job.id async for job in client.iterate(tag=TAG)} == ids
 
     async def has_ended() -> bool:

@@ -10,13 +10,15 @@ I5   nothing of one tenant reaches another
 I7   work in flight stays bounded, and refusals are obeyed
 I9   the same Idempotency-Key is the same job
 I10  after quiet no message is left and nothing waits to be published
+C    what the client promises (docs/client.md)
 """
 
 from __future__ import annotations
 
 from tests.planted.bug import Bug
 from tests.planted.in_broker import BROKER_BUGS
+from tests.planted.in_client import CLIENT_BUGS
 from tests.planted.in_flow import FLOW_BUGS
 from tests.planted.in_store import STORE_BUGS
 
-BUGS: tuple[Bug, ...] = (*STORE_BUGS, *FLOW_BUGS, *BROKER_BUGS)
+BUGS: tuple[Bug, ...] = (*STORE_BUGS, *FLOW_BUGS, *BROKER_BUGS, *CLIENT_BUGS)

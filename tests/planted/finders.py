@@ -32,6 +32,7 @@ CORE = Finder("core", ("tests/unit/core",))
 BROKER = Finder("broker", ("tests/unit/broker",))
 RECONCILER = Finder("reconciler", ("tests/unit/reconciler",))
 STORE = Finder("store", ("tests/unit/store",))
+CLIENT = Finder("client", ("tests/unit/client",))
 WORKER = Finder("worker", ("tests/unit/worker",))
 INGRESS = Finder("ingress", ("tests/unit/ingress", "-k", "not test_docs"))
 IN_MEMORY = Finder("store contract in memory", ("tests/contract/store", "-k", "memory"))
@@ -63,6 +64,7 @@ FINDERS = (
     BROKER,
     RECONCILER,
     STORE,
+    CLIENT,
     WORKER,
     INGRESS,
     IN_MEMORY,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, Unpack, overload
@@ -208,6 +209,6 @@ class JobCalls:
     ) -> Job:
         headers = JSON | (key_header(idempotency_key) if idempotency_key else new_key())
         if wait_s:
-            headers["Prefer"] = f"wait={wait_s:.0f}"
+            headers["Prefer"] = f"wait={math.ceil(wait_s)}"
         ask = Ask("POST", "/v1/jobs", body=text_of(body), headers=headers, read_s=wait_s)
         return await self._connection.view(ask, Job)

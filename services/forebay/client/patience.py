@@ -16,7 +16,7 @@ class Patience:
     """Of one call, or of one stream that may break many times.
 
     Args:
-        patience_s: how long to try again after what passes; 0 does not try again.
+        patience_s: how long to try again, from the first failure on; 0 does not try again.
     """
 
     def __init__(self, patience_s: float) -> None:
@@ -31,14 +31,16 @@ class Patience:
     def renew(self) -> None:
         """It succeeded: the next failure is the first one again."""
         self._failures = 0
-        self._since = asyncio.get_running_loop().time()
+        self._since = 0.0
 
     async def pause(self, trouble: ClientError) -> None:
         """Wait before the next try; raises `trouble` if it does not pass, or not in time."""
+        now = asyncio.get_running_loop().time()
+        if self._failures == 0:
+            self._since = now
         self._failures += 1
         wish = trouble.retry_after_s
         pause_s = PAUSES.pause_s(self._failures, wish, random.random())  # noqa: S311 -- jitter
-        spent_s = asyncio.get_running_loop().time() - self._since
-        if not trouble.passing or spent_s + pause_s > self._patience_s:
+        if not trouble.passing or now - self._since + pause_s > self._patience_s:
             raise trouble
         await asyncio.sleep(pause_s)

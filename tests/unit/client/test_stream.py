@@ -109,7 +109,7 @@ async def test_a_job_that_is_not_there_or_no_more_is_told(api: Script, client: C
 
 async def test_a_stream_without_any_event_is_given_up_when_patience_ends(api: Script) -> None:
     api.plays(*[(200, b"retry: 1000\n\n", SSE)] * 200)
-    async with Client(api.url, patience_s=0.3) as client:
+    async with Client(api.url, patience_s=3) as client:
         with pytest.raises(Unreachable, match="ended before the job did"):
             await anext(client.stream("job_1"))
     assert len(api.seen) > 1

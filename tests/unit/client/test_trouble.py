@@ -23,7 +23,8 @@ from forebay.client import (
     UnexpectedAnswer,
     Unreachable,
 )
-from forebay.client.patience import PAUSES
+from forebay.client.patience import PAUSES, Patience
+from forebay.testing.polling import span
 from tests.ingress_process import ROOT, free_port
 from tests.unit.client.conftest import Script, a_job, a_problem
 
@@ -87,6 +88,15 @@ def test_a_retry_after_is_a_floor_and_other_pauses_grow_to_a_cap() -> None:
     assert PAUSES.pause_s(1, 2.0, 0.0) == 2.0
     assert PAUSES.pause_s(50, None, 1.0) == PAUSES.cap_s
     assert PAUSES.pause_s(1, None, 1.0) < PAUSES.pause_s(3, None, 1.0)
+
+
+async def test_patience_begins_with_the_first_failure_and_anew_after_a_success() -> None:
+    patience = Patience(0.5)
+    for _ in range(2):
+        await span(0.6)  # a long-poll that breaks off at its end
+        await patience.pause(Unreachable())
+        assert patience.tried == 1
+        patience.renew()
 
 
 async def test_a_service_that_is_not_there_is_given_up_when_patience_ends() -> None:
