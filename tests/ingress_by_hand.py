@@ -20,13 +20,14 @@ from forebay.jobs import Attempt, Event, Job
 from forebay.settings import AttemptSettings
 from forebay.store import Claimed, Ending, InsertResult, JobRef
 from forebay.store.batches import MemoryBatchStore
+from forebay.store.keys import MemoryKeyStore
 from forebay.store.memory import MemoryJobStore
 from forebay.telemetry.metrics import Metrics
 from forebay.testing.broker import FakeBroker
 from forebay.testing.live import FakeLive
 from ingress.app import Outside, create_app, open_services
 from ingress.dependencies import Services
-from ingress.settings import IngressSettings
+from ingress.settings import AccessSettings, Authentication, IngressSettings
 from ingress.submission import Rules
 
 JSON = {"Content-Type": "application/json"}
@@ -176,10 +177,15 @@ class World:
 
 
 @asynccontextmanager
-async def ingress(publisher: Publisher | None = None, **settings: Any) -> AsyncIterator[World]:
+async def ingress(
+    publisher: Publisher | None = None,
+    authentication: Authentication = Authentication.OPEN,
+    **settings: Any,
+) -> AsyncIterator[World]:
     """The application, entered; settings as in `IngressSettings`."""
     clock, broker, live = MovableClock(), FakeBroker(), FakeLive()
     store = FaultyStore(clock)
+    keys = MemoryKeyStore(clock)
     logs: list[Mapping[str, Any]] = []
 
     def keep(_: Any, __: str, event: Any) -> Any:
@@ -189,6 +195,7 @@ async def ingress(publisher: Publisher | None = None, **settings: Any) -> AsyncI
     outside = Outside(
         store,
         MemoryBatchStore(),
+        keys,
         publisher or broker.publisher(),
         live.ingress(),
         Metrics(),
@@ -198,7 +205,8 @@ async def ingress(publisher: Publisher | None = None, **settings: Any) -> AsyncI
     rules = Rules(AttemptSettings(), AddressGuard(frozenset({("localhost", 9000)})))
     # Generous: what is tested here does not depend on how busy the machine is.
     options = {"grace_s": 30.0, "accept_timeout_s": 30.0} | settings
-    async with open_services(outside, IngressSettings(**options), rules) as services:
+    access = AccessSettings(authentication=authentication)
+    async with open_services(outside, IngressSettings(**options), access, rules) as services:
         app = create_app(lambda: nullcontext(services))
         async with app.router.lifespan_context(app) as state:
 

@@ -271,6 +271,8 @@ class Job:
     """The batch it was submitted in."""
     custom_id: str | None = None
     """The caller's own name for it in that batch."""
+    key_id: str | None = None
+    """The API key it was submitted with; None in open mode."""
     tags: tuple[str, ...] = ()
     metadata: str = "{}"
     """The caller's own object, JSON text, given back verbatim."""

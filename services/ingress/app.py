@@ -21,6 +21,7 @@ from forebay.settings import AddressSettings, AttemptSettings, BrokerSettings, S
 from forebay.store import JobStore
 from forebay.store.batches import BatchStore
 from forebay.store.group_commit import GroupCommit, PendingLimits
+from forebay.store.keys import KeyStore
 from forebay.store.mongo import open_store
 from forebay.store.patience import Preparation
 from forebay.store.watch import Watch
@@ -31,13 +32,17 @@ from ingress.batches import Batches
 from ingress.dependencies import IngressState, Services
 from ingress.door import Door
 from ingress.error_handlers import EXCEPTION_HANDLERS, LastResort
+from ingress.gate import Gate, KeyGate, OpenGate
+from ingress.keyring import KeyRing
 from ingress.live import Hub
+from ingress.open_jobs import OpenJobs
 from ingress.openapi import describe
 from ingress.publishing import PublishPump
 from ingress.readiness import Readiness
-from ingress.routes import batches, control, docs, events, health, jobs, replay, submit
+from ingress.request_quota import RequestQuota
+from ingress.routes import batches, control, docs, events, health, jobs, keys, replay, submit
 from ingress.server import Stop, build_server, listen
-from ingress.settings import IngressSettings
+from ingress.settings import AccessSettings, Authentication, IngressSettings
 from ingress.submission import Clock, Desk, JobBuilder, Rules, utc_now
 
 LOOK_S = 2.0
@@ -51,6 +56,7 @@ class Outside:
 
     store: JobStore
     batches: BatchStore
+    keys: KeyStore
     publisher: Publisher
     live: Live
     metrics: Metrics
@@ -64,7 +70,8 @@ OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
 async def main(process: Process) -> None:
     """Run the ingress until a stop signal; raises `ForebayError` when it cannot begin."""
     settings = load(IngressSettings)
-    settings.require_safe_address()
+    access = load(AccessSettings)
+    settings.require_safe_address(access.authentication)
     rules = Rules(load(AttemptSettings), AddressGuard(load(AddressSettings).allowed))
     broker, mongodb = load(BrokerSettings), load(StoreSettings)
     async with AsyncExitStack() as stack:
@@ -78,13 +85,18 @@ async def main(process: Process) -> None:
             RabbitPublisher(broker, process.name, process.metrics, process.logger)
         )
         live = RabbitLive(broker, process.name, LIVE_EXCHANGE, process.metrics, process.logger)
-        outside = Outside(store, store.batches, publisher, live, process.metrics, process.logger)
-        services = await stack.enter_async_context(open_services(outside, settings, rules))
+        outside = Outside(
+            store, store.batches, store.keys, publisher, live, process.metrics, process.logger
+        )
+        services = await stack.enter_async_context(open_services(outside, settings, access, rules))
         app = create_app(lambda: nullcontext(services))
         stop = Stop(process.signals, lambda: _leave(process, services), services.hub.release)
         server = build_server(app, settings, stop)
         host, port, *_ = listener.getsockname()
-        process.logger.warning(LogEvent.OPEN_MODE, host=host, port=port)
+        if access.authentication is Authentication.OPEN:
+            process.logger.warning(LogEvent.OPEN_MODE, host=host, port=port)
+        else:
+            process.logger.info(LogEvent.KEY_MODE, host=host, port=port)
         await server.serve(sockets=[listener])
         process.logger.info(LogEvent.PROCESS_STOPPING)
 
@@ -96,7 +108,7 @@ def _leave(process: Process, services: Services) -> None:
 
 @asynccontextmanager
 async def open_services(
-    outside: Outside, settings: IngressSettings, rules: Rules
+    outside: Outside, settings: IngressSettings, access: AccessSettings, rules: Rules
 ) -> AsyncIterator[Services]:
     """The ingress's own parts, in the order in which they need each other.
 
@@ -120,8 +132,13 @@ async def open_services(
         hub = Hub(waiting, outside.live)
         await stack.enter_async_context(outside.live.heard_by(hub.heard))
         builder = JobBuilder(rules, outside.clock)
+        ring = KeyRing(outside.keys, access.key_max_age_s)
         yield Services(
             settings=settings,
+            gate=_gate(access, ring, outside),
+            keys=outside.keys,
+            ring=ring,
+            open_jobs=OpenJobs(store),
             store=store,
             desk=Desk(builder, commit, store, pump, outside.metrics, settings),
             batch_store=outside.batches,
@@ -135,6 +152,12 @@ async def open_services(
             logger=logger,
             clock=outside.clock,
         )
+
+
+def _gate(access: AccessSettings, ring: KeyRing, outside: Outside) -> Gate:
+    if access.authentication is Authentication.OPEN:
+        return OpenGate()
+    return KeyGate(ring, RequestQuota(outside.keys, outside.clock), outside.clock)
 
 
 def create_app(open_services: OpenServices) -> FastAPI:
@@ -159,7 +182,7 @@ def create_app(open_services: OpenServices) -> FastAPI:
     )
     # As they are, not by `include_router`: its indirection costs more than the matching itself.
     # Submitting comes first, because routes are tried in this order.
-    for routes in (submit, replay, jobs, control, events, batches, health):
+    for routes in (submit, replay, jobs, control, events, batches, keys, health):
         app.router.routes.extend(routes.router.routes)
     docs.add_docs(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign] # the documented way

@@ -9,17 +9,18 @@ from starlette.requests import HTTPConnection
 
 from forebay.store import JobStore
 from forebay.store.batches import BatchStore
+from forebay.store.keys import KeyStore
 from forebay.store.watch import Watch
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 from ingress.batches import Batches
+from ingress.gate import Caller, Gate
+from ingress.keyring import KeyRing
 from ingress.live import Hub
+from ingress.open_jobs import OpenJobs
 from ingress.readiness import Readiness
 from ingress.settings import IngressSettings
 from ingress.submission import Clock, Desk
-
-DEFAULT_TENANT = "default"
-"""Everybody, as long as no API key is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +28,10 @@ class Services:
     """Everything the routes use, opened by the composition root."""
 
     settings: IngressSettings
+    gate: Gate
+    keys: KeyStore
+    ring: KeyRing
+    open_jobs: OpenJobs
     store: JobStore
     desk: Desk
     batch_store: BatchStore
@@ -50,6 +55,11 @@ def services_of(connection: HTTPConnection) -> Services:
     return cast("Services", connection.state.services)
 
 
-def tenant_of(connection: HTTPConnection) -> str:  # noqa: ARG001 - open mode: nobody says who
+def caller_of(connection: HTTPConnection) -> Caller:
+    """Who asks; fails on a route that nobody was admitted to."""
+    return cast("Caller", connection.state.caller)
+
+
+def tenant_of(connection: HTTPConnection) -> str:
     """The tenant of a request. Every route asks here and hands it on by name."""
-    return DEFAULT_TENANT
+    return caller_of(connection).tenant

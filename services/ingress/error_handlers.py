@@ -20,7 +20,7 @@ from ingress.submission import store_unavailable
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 _OUR_PATHS = re.compile(
-    r"/v1/jobs(/replay|/job_[0-9a-f]{32}(/(result|cancel|retry|events))?)?|/v1/(search|crawl|llm)|/v1/batches(/batch_[0-9a-f]{32}(/(results|cancel|retry))?)?|/(livez|readyz|metrics|docs)"
+    r"/v1/jobs(/replay|/job_[0-9a-f]{32}(/(result|cancel|retry|events))?)?|/v1/(search|crawl|llm)|/v1/batches(/batch_[0-9a-f]{32}(/(results|cancel|retry))?)?|/v1/keys(/key_[0-9a-f]{32})?|/(livez|readyz|metrics|docs)"
 )
 
 
@@ -29,7 +29,9 @@ def respond(request: Request, refused: RequestRefused) -> Response:
     request_id = f"req_{uuid7().hex}"
     problem = refused.to_problem(_instance(request), request_id)
     services_of(request).metrics.problems.labels(problem.code).inc()
-    return problem_response(problem, refused.headers)
+    caller = getattr(request.state, "caller", None)
+    quota = {} if caller is None else caller.headers
+    return problem_response(problem, {**refused.headers, **quota})
 
 
 def problem_response(problem: Problem, headers: Mapping[str, str]) -> Response:

@@ -25,6 +25,10 @@ class ProblemCode(StrEnum):
 
     MALFORMED_JSON = "malformed_json"
     """The body is not JSON, not UTF-8, or nested too deep."""
+    UNAUTHENTICATED = "unauthenticated"
+    """No API key was sent, or none that is live."""
+    FORBIDDEN = "forbidden"
+    """The role of the API key may not do this."""
     NOT_FOUND = "not_found"
     """No such job for this tenant, or no such path."""
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -38,6 +42,8 @@ class ProblemCode(StrEnum):
     OTHER_GENERATION = "other_generation"
     """The job is in another generation than the one that was to run again: somebody did that
     before, perhaps this caller without hearing the answer. Nothing was changed now."""
+    TOO_MANY_KEYS = "too_many_keys"
+    """The tenant has as many live API keys as it may have; revoke one first."""
     REQUEST_TIMEOUT = "request_timeout"
     """The body did not come in time; nothing was accepted."""
     PAYLOAD_TOO_LARGE = "payload_too_large"
@@ -52,6 +58,10 @@ class ProblemCode(StrEnum):
     """The target is an address that must not be called from here."""
     HEADERS_TOO_LARGE = "headers_too_large"
     """The request line and the headers together are over 64 KiB."""
+    RATE_LIMITED = "rate_limited"
+    """The API key has used its requests of the present window; nothing was done."""
+    QUOTA_EXCEEDED = "quota_exceeded"
+    """The API key has as many jobs that are not done as it may have; no new one was accepted."""
     OVERLOADED = "overloaded"
     """Too many accepts in flight; nothing was accepted."""
     STORE_UNAVAILABLE = "store_unavailable"
@@ -74,11 +84,14 @@ class ProblemKind:
 
 _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.MALFORMED_JSON: ProblemKind(400, "The body is not readable JSON"),
+    ProblemCode.UNAUTHENTICATED: ProblemKind(401, "Nobody knows who asks"),
+    ProblemCode.FORBIDDEN: ProblemKind(403, "The API key may not do this"),
     ProblemCode.NOT_FOUND: ProblemKind(404, "Not found"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed"),
     ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The body came too slowly", retryable=True),
     ProblemCode.NOT_TERMINAL: ProblemKind(409, "The job is not done yet", retryable=True),
     ProblemCode.OTHER_GENERATION: ProblemKind(409, "The job is in another generation"),
+    ProblemCode.TOO_MANY_KEYS: ProblemKind(409, "The tenant has too many API keys"),
     ProblemCode.RESULT_EXPIRED: ProblemKind(410, "The result is kept no longer"),
     ProblemCode.EVENTS_EXPIRED: ProblemKind(410, "The events are kept no longer"),
     ProblemCode.PAYLOAD_TOO_LARGE: ProblemKind(413, "The body is too large"),
@@ -88,6 +101,8 @@ _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.DEADLINE_IN_PAST: ProblemKind(422, "The time limit has passed already"),
     ProblemCode.ADDRESS_FORBIDDEN: ProblemKind(422, "The address must not be called"),
     ProblemCode.HEADERS_TOO_LARGE: ProblemKind(431, "The headers are too large"),
+    ProblemCode.RATE_LIMITED: ProblemKind(429, "Too many requests of this key", retryable=True),
+    ProblemCode.QUOTA_EXCEEDED: ProblemKind(429, "Too many open jobs", retryable=True),
     ProblemCode.OVERLOADED: ProblemKind(503, "Too many requests at once", retryable=True),
     ProblemCode.STORE_UNAVAILABLE: ProblemKind(503, "The store does not answer", retryable=True),
     ProblemCode.STOPPING: ProblemKind(503, "The process stops", retryable=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -10,6 +11,28 @@ from pydantic_settings import SettingsConfigDict
 
 from forebay.errors import ConfigurationError
 from forebay.settings import SettingsGroup
+
+
+class Authentication(StrEnum):
+    """Whom the ingress lets in."""
+
+    OPEN = "open"
+    """Everybody, as one tenant."""
+    KEYS = "keys"
+    """Who has an API key."""
+
+
+class AccessSettings(SettingsGroup):
+    """Who may use the API."""
+
+    model_config = SettingsConfigDict(env_prefix="FOREBAY_INGRESS_")
+
+    authentication: Authentication = Authentication.OPEN
+    """`keys`: every request to `/v1` needs an API key. `open`: none does, so it listens on loopback
+    only, if not told otherwise."""
+    key_max_age_s: Annotated[float, Field(gt=0, le=60)] = 45.0
+    """How long an API key is believed without being read again, in seconds: a revoked one works no
+    longer than this on any replica. It is read again in a third of it."""
 
 
 class IngressSettings(SettingsGroup):
@@ -51,13 +74,15 @@ class IngressSettings(SettingsGroup):
     grace_s: Annotated[float, Field(ge=0)] = 10.0
     """After that: how long open requests, and after them the publishing, may take to finish."""
 
-    def require_safe_address(self) -> None:
+    def require_safe_address(self, authentication: Authentication) -> None:
         """Raise `ConfigurationError` when open mode would be reachable from another machine."""
-        if self.allow_open or _is_loopback(self.host):
+        asked = authentication is Authentication.KEYS
+        if asked or self.allow_open or _is_loopback(self.host):
             return
         raise ConfigurationError(
             f"FOREBAY_INGRESS_HOST is {self.host}, which other machines can reach, and no API key "
-            "is asked for; listen on 127.0.0.1, or say FOREBAY_INGRESS_ALLOW_OPEN=true"
+            "is asked for; say FOREBAY_INGRESS_AUTHENTICATION=keys, listen on 127.0.0.1, or say "
+            "FOREBAY_INGRESS_ALLOW_OPEN=true"
         )
 
 

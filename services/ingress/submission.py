@@ -50,6 +50,8 @@ class Origin:
     tenant: str
     traceparent: str | None = None
     idempotency: Idempotency | None = None
+    key_id: str | None = None
+    """The API key it came with."""
     input_at: str = "/input"
     """Where the input is in the body, as a JSON pointer."""
 
@@ -104,6 +106,7 @@ class JobBuilder:
             deadline=submission.deadline,
             result_ttl_s=submission.result_ttl_s,
             idempotency=origin.idempotency,
+            key_id=origin.key_id,
             tags=submission.tags,
             metadata=metadata_text(submission.metadata),
             traceparent=origin.traceparent,

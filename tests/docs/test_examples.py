@@ -20,7 +20,7 @@ from forebay.local.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", "docs/http-api.md")
-ID = re.compile(r"(?:job|batch)_[0-9a-f]{32}")
+ID = re.compile(r"(?:job|batch|key)_[0-9a-f]{32}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
@@ -30,14 +30,19 @@ class Example:
     answer: Any
 
 
-def examples(page: str) -> list[Example]:
+def commands_of(page: str) -> list[tuple[str, str]]:
+    """Each command of a page, and what it shows of the answer."""
     found = []
     text = (ROOT / page).read_text("utf-8")
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, answer = part.partition("\n")
-            found.append(Example(command, understood(answer)))
+            found.append((command, answer))
     return found
+
+
+def examples(page: str) -> list[Example]:
+    return [Example(command, understood(answer)) for command, answer in commands_of(page)]
 
 
 def understood(answer: str) -> Any:

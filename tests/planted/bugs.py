@@ -16,9 +16,16 @@ C    what the client promises (docs/client.md)
 from __future__ import annotations
 
 from tests.planted.bug import Bug
+from tests.planted.in_access import ACCESS_BUGS
 from tests.planted.in_broker import BROKER_BUGS
 from tests.planted.in_client import CLIENT_BUGS
 from tests.planted.in_flow import FLOW_BUGS
 from tests.planted.in_store import STORE_BUGS
 
-BUGS: tuple[Bug, ...] = (*STORE_BUGS, *FLOW_BUGS, *BROKER_BUGS, *CLIENT_BUGS)
+BUGS: tuple[Bug, ...] = (
+    *STORE_BUGS,
+    *FLOW_BUGS,
+    *BROKER_BUGS,
+    *ACCESS_BUGS,
+    *CLIENT_BUGS,
+)

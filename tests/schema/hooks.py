@@ -2,7 +2,7 @@
 
 Only values that are valid by themselves are changed, so that what is wrong stays wrong:
 - a valid Idempotency-Key is made a new one, or two different bodies would come under the same;
-- times are put into an order in which a job can run;
+- times are put into an order in which a job can run, and a key works;
 - the names of a batch's items are made unique;
 - `on_invalid` is left out, so that every batch that is partly wrong is refused.
 """
@@ -19,6 +19,7 @@ import schemathesis
 from hypothesis import strategies
 
 from ingress import cursor, idempotency
+from tests.schema.memory_ingress import TENANT
 
 _NUMBERS = itertools.count()
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9:]{8}(\.[0-9]{1,9})?([Zz]|[+-][0-9:]{5})")
@@ -26,6 +27,7 @@ _ORDER = {
     "not_before": "2020-01-01T00:00:00Z",
     "start_by": "2098-01-01T00:00:00Z",
     "deadline": "2099-01-01T00:00:00Z",
+    "expires_at": "2099-01-01T00:00:00Z",
     "created_after": "2020-01-01T00:00:00Z",
     "created_before": "2099-01-01T00:00:00Z",
 }
@@ -49,7 +51,9 @@ schemathesis.openapi.format(
 )
 schemathesis.openapi.format(
     "job-cursor",
-    strategies.integers(0, 2**128 - 1).map(lambda number: cursor.encode(f"job_{number:032x}")),
+    strategies.integers(0, 2**128 - 1).map(
+        lambda number: cursor.encode(TENANT, f"job_{number:032x}")
+    ),
 )
 
 

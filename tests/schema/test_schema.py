@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.ingress_process import ROOT, environment, free_port
+from tests.schema.memory_ingress import TOKEN
 
 SOME = 4
 """Examples of each operation, when nobody says how many."""
@@ -53,6 +54,7 @@ def test_every_answer_is_as_the_description_says(
         tried = subprocess.run(
             [
                 *(Path(sys.executable).with_name("st"), "run", f"{url}/openapi.json"),
+                *("--header", f"Authorization: Bearer {TOKEN}"),
                 *("--checks", "all", "--continue-on-failure", "--wait-for-schema", "60"),
                 *("--max-examples", str(examples or SOME), "--request-timeout", "60"),
                 *("--seed", str(request.config.getoption("--seed")), "--no-color"),

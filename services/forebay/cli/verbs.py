@@ -19,6 +19,7 @@ from forebay.cli.audit import audit
 from forebay.cli.batch import batch_app
 from forebay.cli.cluster import k8s_app, secrets_app
 from forebay.cli.dead import dead_app
+from forebay.cli.keys import keys_app
 from forebay.cli.store import store_app
 from forebay.cli.topology import topology_app
 from forebay.client import ClientError, JobFailed, NotDone
@@ -37,6 +38,7 @@ app.add_typer(of_jobs.jobs_app, name="jobs", rich_help_panel=CALLERS)
 app.add_typer(batch_app, name="batch", rich_help_panel=CALLERS)
 app.add_typer(topology_app, name="topology", rich_help_panel=OPERATORS)
 app.add_typer(store_app, name="store", rich_help_panel=OPERATORS)
+app.add_typer(keys_app, name="keys", rich_help_panel=OPERATORS)
 app.add_typer(secrets_app, name="secrets", rich_help_panel=OPERATORS)
 app.add_typer(k8s_app, name="k8s", rich_help_panel=OPERATORS)
 app.add_typer(dead_app, name="dead", rich_help_panel=OPERATORS)

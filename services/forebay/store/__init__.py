@@ -377,6 +377,9 @@ class JobStore(Protocol):
     async def tally(self, tenant: str, jobs: BatchJobs) -> Mapping[JobState, int]:
         """How many of these jobs are in each state; what is gone is in none."""
 
+    async def count_open(self, key_id: str, limit: int) -> int:
+        """How many jobs that were submitted with an API key are not terminal, up to `limit`."""
+
     async def cancel_many(self, tenant: str, job_ids: Collection[str]) -> int:
         """`cancel` of at most some hundreds of jobs at once; how many it changed."""
 

@@ -19,7 +19,11 @@ from forebay.store import updates
 JOBS = "jobs"
 RESULTS = "results"
 BATCHES = "batches"
-COLLECTIONS = (JOBS, RESULTS, BATCHES)
+KEYS = "keys"
+WINDOWS = "quota_windows"
+COLLECTIONS = (JOBS, RESULTS, BATCHES, KEYS, WINDOWS)
+
+DAY_S = 86_400
 
 ACTIVE = sorted(state.value for state in JobState if state not in TERMINAL)
 # The planner takes a partial index for `$in` only when the query names the very same states.
@@ -121,6 +125,18 @@ INDEXES = (
         {"partialFilterExpression": {"batch_id": {"$type": "string"}}},
     ),
     Index(
+        JOBS,
+        "open",
+        (("key_id", ASCENDING),),
+        "count_open: how many jobs of an API key are not done; without a key a job is not in here",
+        {
+            "partialFilterExpression": {
+                "key_id": {"$type": "string"},
+                "state": {"$in": ACTIVE},
+            }
+        },
+    ),
+    Index(
         BATCHES,
         "idempotency",
         (("tenant", ASCENDING), ("idempotency.key", ASCENDING)),
@@ -139,6 +155,33 @@ INDEXES = (
         "retention",
         (("expires_at", ASCENDING),),
         "the server's TTL monitor removes large results with their jobs",
+        {"expireAfterSeconds": 0},
+    ),
+    Index(
+        KEYS,
+        "tenant",
+        (("tenant", ASCENDING), ("_id", DESCENDING)),
+        "list: one tenant's keys, newest first",
+    ),
+    Index(
+        KEYS,
+        "revoked",
+        (("revoked_at", ASCENDING),),
+        "the server's TTL monitor removes keys 90 days after they were revoked",
+        {"expireAfterSeconds": 90 * DAY_S, "sparse": True},
+    ),
+    Index(
+        KEYS,
+        "expired",
+        (("expires_at", ASCENDING),),
+        "the server's TTL monitor removes keys 90 days after they expired",
+        {"expireAfterSeconds": 90 * DAY_S, "sparse": True},
+    ),
+    Index(
+        WINDOWS,
+        "retention",
+        (("expires_at", ASCENDING),),
+        "the server's TTL monitor removes the counts of windows that are over",
         {"expireAfterSeconds": 0},
     ),
 )

@@ -342,6 +342,11 @@ class MemoryJobStore:
             job.state for job in self._jobs.values() if job.tenant == tenant and in_batch(job, jobs)
         )
 
+    async def count_open(self, key_id: str, limit: int) -> int:
+        """See `JobStore.count_open`."""
+        own = (job for job in self._jobs.values() if job.key_id == key_id and not job.done)
+        return sum(1 for _ in itertools.islice(own, limit))
+
     async def cancel_many(self, tenant: str, job_ids: Collection[str]) -> int:
         """See `JobStore.cancel_many`."""
         jobs = self._theirs(tenant, job_ids)

@@ -9,6 +9,7 @@ from forebay.jobs import JobState
 from forebay.store import JobQuery, Route
 from forebay.store.documents import Document
 from forebay.store.expressions import NOW, all_of, ms
+from forebay.store.indexes import ACTIVE
 from forebay.store.updates import FAST_CLOCK_S, Pipeline
 
 
@@ -67,6 +68,11 @@ def _of_batch(jobs: BatchJobs) -> Document:
         return {"_id": {"$in": [*jobs.members]}}
     # `$type` says what the partial index is about.
     return {"batch_id": {"$eq": jobs.batch_id, "$type": "string"}}
+
+
+def open_of(key_id: str) -> Document:
+    """The filter of the jobs of an API key that are not terminal; said as the partial index is."""
+    return {"key_id": {"$eq": key_id, "$type": "string"}, "state": {"$in": ACTIVE}}
 
 
 def confirmed(route: Route) -> Document:

@@ -10,6 +10,8 @@ from ingress.query import QueryModel
 
 SAYS = {
     400: "The body is not readable JSON.",
+    401: "Where API keys are asked for: none was sent, or none that is live.",
+    403: "The role of the API key may not do this.",
     404: "Not there.",
     408: "The body did not come in time; nothing was accepted.",
     409: "The job is not done yet; only a terminal one can be run again.",
@@ -17,6 +19,10 @@ SAYS = {
     413: "The body is too large.",
     415: "The body is not declared as JSON.",
     422: "The request is not valid; `errors` names each place.",
+    429: (
+        "`rate_limited`: the API key has used its requests of the present window. "
+        "`quota_exceeded`: it has as many jobs that are not done as it may have."
+    ),
     503: (
         "`overloaded`: too many requests at once; nothing was accepted. `store_unavailable`: the "
         "store does not answer; a job that was being accepted may be stored, and a repeat under "
@@ -35,8 +41,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _problem(status: int) -> dict[str, Any]:
     described: dict[str, Any] = {"description": SAYS[status], "content": {MEDIA_TYPE: PROBLEM}}
-    if status == 503:
+    if status in {429, 503}:
         described["headers"] = {"Retry-After": RETRY_AFTER}
+    if status == 401:
+        described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
     return described
 
 
@@ -59,6 +67,16 @@ BATCH_ID = [
         "in": "path",
         "required": True,
         "schema": {"type": "string", "pattern": "^batch_[0-9a-f]{32}$"},
+    }
+]
+
+
+KEY_ID = [
+    {
+        "name": "key_id",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^key_[0-9a-f]{32}$"},
     }
 ]
 

@@ -138,6 +138,8 @@ class _Following:
             yield one
         with self._services.hub.listening(job.id) as ear:
             while not job.done and not ear.closed:
+                if not await self._services.gate.still(self._request):
+                    return
                 job = await find_job(self._request)
                 for one in await _look(self._services, self._follower, job):
                     yield one

@@ -169,12 +169,13 @@ async def get_result(request: Request) -> Response:
 )
 async def list_jobs(request: Request) -> Response:
     """Jobs of the tenant. All filters must hold; of one with several values, any."""
+    tenant = tenant_of(request)
     query = read_query(request, ListQuery)
-    beyond = cursor.decode(query.cursor) if query.cursor is not None else None
+    beyond = cursor.decode(tenant, query.cursor) if query.cursor is not None else None
     # One more than asked for tells whether there is a next page.
     jobs = await services_of(request).store.list(
         JobQuery(
-            tenant=tenant_of(request),
+            tenant=tenant,
             states=frozenset(query.state),
             kinds=frozenset(query.kind),
             tags=frozenset(query.tag),
@@ -191,7 +192,7 @@ async def list_jobs(request: Request) -> Response:
     )
     page = jobs[: query.limit]
     headers = {"Cache-Control": "no-store"}
-    following = cursor.encode(page[-1].id) if len(jobs) > query.limit else None
+    following = cursor.encode(tenant, page[-1].id) if len(jobs) > query.limit else None
     if following is not None:
         headers["Link"] = f'</v1/jobs?{_query_of(query, following)}>; rel="next"'
     content = render_list(page, following, with_attempts="attempts" in query.include)

@@ -17,7 +17,7 @@ from forebay.jobs import Idempotency, Job, JobKind
 from ingress import idempotency
 from ingress.body import parse, read_body
 from ingress.callers import preferred_wait_s, until_done
-from ingress.dependencies import Services, services_of, tenant_of
+from ingress.dependencies import Services, caller_of, services_of
 from ingress.routes.described import RETRY_AFTER, json_body, problems
 from ingress.routes.direct import DirectRoute
 from ingress.schemas import INPUTS, JOB_SUBMISSION, JobSubmission, with_defaults
@@ -134,13 +134,15 @@ def _origin(request: Request, body: bytes, input_at: str) -> Origin:
 def origin_of(request: Request, key: Idempotency | None, input_at: str) -> Origin:
     """Where a request comes from."""
     traceparent = _traceparent(request.headers.get("traceparent"))
-    return Origin(tenant_of(request), traceparent, key, input_at)
+    caller = caller_of(request)
+    return Origin(caller.tenant, traceparent, key, caller.key_id, input_at)
 
 
 async def _accept(
     request: Request, services: Services, submission: JobSubmission, origin: Origin
 ) -> Response:
-    accepted = await services.desk.accept(submission, origin)
+    async with services.open_jobs.room(caller_of(request).key):
+        accepted = await services.desk.accept(submission, origin)
     job = accepted.job
     headers = {"Location": path_of(job.id), "Cache-Control": "no-store"}
     wait_s = preferred_wait_s(request, services.settings.max_wait_s)

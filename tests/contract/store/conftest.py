@@ -13,7 +13,8 @@ from pymongo import AsyncMongoClient
 from forebay.settings import MongoDriver, StoreSettings
 from forebay.store import JobStore
 from forebay.store.batches import BatchStore, MemoryBatchStore
-from forebay.store.indexes import BATCHES, COLLECTIONS, RESULTS
+from forebay.store.indexes import BATCHES, COLLECTIONS, KEYS, RESULTS
+from forebay.store.keys import KeyStore, MemoryKeyStore
 from forebay.store.memory import MemoryJobStore
 from forebay.store.mongo import MongoJobStore, open_store
 
@@ -37,6 +38,12 @@ class Backend:
             return MemoryBatchStore()
         await self.database[BATCHES].delete_many({})
         return self.store.batches
+
+    async def no_keys(self) -> KeyStore:
+        if self.store is None:
+            return MemoryKeyStore(lambda: datetime.now(UTC))
+        await self.database[KEYS].delete_many({})
+        return self.store.keys
 
     async def lose_a_piece(self, store: JobStore) -> None:
         """Of a large result; memory keeps each in one."""
@@ -67,6 +74,11 @@ async def backend(request: pytest.FixtureRequest, mongodb_url: str) -> AsyncIter
 @pytest.fixture
 async def batches(backend: Backend) -> BatchStore:
     return await backend.no_batches()
+
+
+@pytest.fixture
+async def keys(backend: Backend) -> KeyStore:
+    return await backend.no_keys()
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ async def busy(store: MongoJobStore, raw: Any) -> Any:
     await inserted(store, *(a_job(deadline=now() + HOUR, start_by=now()) for _ in range(20)))
     await inserted(store, *(a_waiting_job(-HOUR) for _ in range(20)))
     await inserted(store, a_job(idempotency=Idempotency("key", "f")))
+    await inserted(store, *(a_job(key_id=f"key_{n % 2}") for n in range(20)))
     await started(store, lease_s=0)
     return raw
 
@@ -61,6 +62,7 @@ KEY = {"tenant": "default", "idempotency.key": {"$eq": "key", "$type": "string"}
         (updates.due(), {"not_before": 1}, {"due"}),
         (updates.lapsed(), {"lease.until": 1}, {"leases"}),
         (updates.overdue(), None, {"start_by", "deadline"}),
+        (selections.open_of("key_1"), None, {"open"}),
     ],
 )
 async def test_a_query_uses_the_index_made_for_it(

@@ -380,3 +380,38 @@ async def test_json_under_its_other_names_is_taken(world: World, content_type: s
 async def test_a_form_of_the_input_alone_has_its_pointers_at_the_root(world: World) -> None:
     problem = await refused(world, 422, "validation_error", path="/v1/search", json={"query": ""})
     assert pointers(problem) == {"/query"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "at"),
+    [
+        ("search", {"query": "x"}, ("limit",)),
+        ("crawl", {"url": "https://example.com/", "follow": {}}, ("follow", "max_pages")),
+        ("crawl", {"url": "https://example.com/"}, ("max_bytes",)),
+        ("llm", LLM, ("max_tokens",)),
+        ("jobs", {"kind": "search", "input": SEARCH, "retry": {}}, ("retry", "max_attempts")),
+        ("jobs", {"kind": "search", "input": SEARCH}, ("result_ttl_s",)),
+        ("jobs/replay", {"dry_run": True}, ("limit",)),
+    ],
+)
+async def test_an_integer_is_a_whole_number_however_json_writes_it(
+    world: World, path: str, body: dict[str, Any], at: tuple[str, ...]
+) -> None:
+    most = {"limit": 50, "max_pages": 50, "max_attempts": 50}.get(at[-1], 60_000)
+    for value, taken in ((f"{most}.0", True), (f"{most}e0", True), (f"{most}.5", False)):
+        await asked_with(world, path, body, at, value, taken=taken)
+    for value in ("true", f'"{most}"', "1e400", "-0.0", "1e30"):
+        await asked_with(world, path, body, at, value, taken=False)
+
+
+async def asked_with(
+    world: World, path: str, body: dict[str, Any], at: tuple[str, ...], value: str, *, taken: bool
+) -> None:
+    whole = json.loads(json.dumps(body))
+    place = whole
+    for step in at[:-1]:
+        place = place[step]
+    place[at[-1]] = "VALUE"
+    content = json.dumps(whole).replace('"VALUE"', value)
+    answer = await world.client.post(f"/v1/{path}", content=content, headers=JSON)
+    assert answer.status_code in ({200, 202} if taken else {400, 422}), (value, answer.text)

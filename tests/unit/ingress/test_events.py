@@ -13,9 +13,12 @@ import pytest
 
 from forebay.errors import ErrorCode, JobError
 from forebay.jobs import Event, Job
+from forebay.keys import Quota, Role
 from forebay.progress import Ask, Moved, Output
 from forebay.worker.telling import Telling
-from tests.ingress_by_hand import World, until
+from ingress.settings import Authentication
+from tests.ingress_by_hand import World, ingress, until
+from tests.keys_by_hand import give
 
 LLM = {"model": "small", "messages": [{"role": "user", "content": "hello"}], "stream": True}
 
@@ -26,6 +29,7 @@ class Caller:
 
     chunks: list[bytes] = field(default_factory=list)
     status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
     ended: bool = False
 
     @property
@@ -57,7 +61,9 @@ class Caller:
 
 
 @asynccontextmanager
-async def following(world: World, job_id: str, after: int = 0) -> AsyncIterator[Caller]:
+async def following(
+    world: World, job_id: str, after: int = 0, **headers: str
+) -> AsyncIterator[Caller]:
     """Follow inside; leaving hangs up."""
     caller, hung_up = Caller(), asyncio.Event()
 
@@ -68,6 +74,7 @@ async def following(world: World, job_id: str, after: int = 0) -> AsyncIterator[
     async def send(message: Any) -> None:
         if message["type"] == "http.response.start":
             caller.status = message["status"]
+            caller.headers = {name.decode(): text.decode() for name, text in message["headers"]}
         else:
             caller.chunks.append(message.get("body", b""))
             caller.ended = not message.get("more_body", False)
@@ -78,7 +85,10 @@ async def following(world: World, job_id: str, after: int = 0) -> AsyncIterator[
         "path": f"/v1/jobs/{job_id}/events",
         "raw_path": b"",
         "query_string": b"",
-        "headers": [(b"last-event-id", b"%d" % after)] if after else [],
+        "headers": [
+            *([(b"last-event-id", b"%d" % after)] if after else []),
+            *((name.lower().encode(), text.encode()) for name, text in headers.items()),
+        ],
         "server": ("forebay", 80),
         "scheme": "http",
         "http_version": "1.1",
@@ -219,3 +229,19 @@ async def test_the_ears_of_who_has_left_are_gone(world: World) -> None:
         await until(lambda: caller.types == ["queued"])
         assert world.services.hub.followed == 1
     assert world.services.hub.followed == 0
+
+
+async def test_a_stream_ends_when_its_key_is_revoked() -> None:
+    async with ingress(authentication=Authentication.KEYS) as world:
+        user = await give(world, tenant="default", quota=Quota(requests=10))
+        admin = await give(world, Role.ADMIN, tenant="default")
+        job = await world.submit(**user.headers)
+        async with following(world, job["id"], **user.headers) as caller:
+            await until(lambda: caller.types == ["queued"])
+            assert caller.headers["ratelimit-policy"] == '"key";q=10;w=60'
+            await world.client.delete(f"/v1/keys/{user.key.id}", headers=admin.headers)
+            assert not caller.ended
+            Telling(world.live.worker()).moved(await world.claim(job["id"]))
+            await until(lambda: caller.ended)
+            assert caller.types == ["queued"]
+    assert not [line for line in world.logs if line["event"] == "request.failed"]

@@ -11,7 +11,7 @@ import pytest
 from forebay.broker import JobMessage, NotPublished
 from forebay.errors import ConfigurationError, ErrorCode
 from ingress.problems import PROBLEMS, Problem, ProblemCode
-from ingress.settings import IngressSettings
+from ingress.settings import Authentication, IngressSettings
 from tests.ingress_by_hand import SEARCH, World, ingress, until
 
 CANARY = "canary-7f3a"
@@ -234,11 +234,12 @@ async def test_what_is_beyond_the_bound_of_the_pump_is_left_to_the_relay() -> No
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
 def test_loopback_needs_no_permission(host: str) -> None:
-    IngressSettings(host=host).require_safe_address()
+    IngressSettings(host=host).require_safe_address(Authentication.OPEN)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.com"])  # noqa: S104 - refused
 def test_open_mode_on_another_address_must_be_allowed(host: str) -> None:
     with pytest.raises(ConfigurationError, match="FOREBAY_INGRESS_ALLOW_OPEN=true"):
-        IngressSettings(host=host).require_safe_address()
-    IngressSettings(host=host, allow_open=True).require_safe_address()
+        IngressSettings(host=host).require_safe_address(Authentication.OPEN)
+    IngressSettings(host=host, allow_open=True).require_safe_address(Authentication.OPEN)
+    IngressSettings(host=host).require_safe_address(Authentication.KEYS)

@@ -24,6 +24,7 @@ def a_full_job() -> Job:
         idempotency=Idempotency("key", "fingerprint"),
         batch_id="batch_1",
         custom_id="first",
+        key_id="key_1",
         tags=("a",),
         traceparent="00-a-b-01",
         started_at=at,

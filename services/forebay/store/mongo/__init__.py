@@ -35,6 +35,7 @@ from forebay.store.indexes import ACTIVE, COLLECTIONS, models
 from forebay.store.mongo.base import TRIES, WITHOUT_TEXT, ref_of
 from forebay.store.mongo.batches import MongoBatchStore
 from forebay.store.mongo.claims import Claims
+from forebay.store.mongo.keys import MongoKeyStore
 from forebay.store.mongo.upkeep import Upkeep
 from forebay.telemetry.logging import Logger
 
@@ -69,6 +70,8 @@ class MongoJobStore(Claims, Upkeep):
         super().__init__(connection)
         self.batches = MongoBatchStore(connection)
         """The records of batches, over the same connections."""
+        self.keys = MongoKeyStore(connection)
+        """API keys, likewise."""
 
     async def prepare(self, within_s: float = PREPARE_S) -> None:
         """See `JobStore.prepare`; `within_s` bounds the building of the indexes, in seconds."""
@@ -178,6 +181,11 @@ class MongoJobStore(Claims, Upkeep):
         async with self._connection.calling():
             groups = await self._connection.aggregate(self._jobs, pipeline)
         return {JobState(group["_id"]): group["count"] for group in groups}
+
+    async def count_open(self, key_id: str, limit: int) -> int:
+        """See `JobStore.count_open`."""
+        async with self._connection.calling():
+            return await self._jobs.count_documents(selections.open_of(key_id), limit=limit)
 
     async def cancel_many(self, tenant: str, job_ids: Collection[str]) -> int:
         """See `JobStore.cancel_many`."""

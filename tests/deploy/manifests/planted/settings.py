@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.deploy.manifests.planted.mistake import Mistake, in_container, in_pod
+from tests.deploy.manifests.planted.mistake import SERIOUS, Mistake, in_container, in_pod
 from tests.deploy.manifests.rendering import Object
 from tests.deploy.manifests.rules import settings
 from tests.deploy.manifests.workbench import Workbench
@@ -113,6 +113,18 @@ MISTAKES = (
         settings.listens_where_it_is_probed,
         lambda bench: bench.set("Deployment", "ingress", "FOREBAY_INGRESS_ALLOW_OPEN", "false"),
         "refuse",
+    ),
+    Mistake(
+        settings.asks_for_keys_in_production,
+        lambda bench: bench.settings().update(FOREBAY_INGRESS_AUTHENTICATION="open"),
+        "may use it",
+        SERIOUS,
+    ),
+    Mistake(
+        settings.asks_for_keys_in_production,
+        lambda bench: bench.set("Deployment", "ingress", "FOREBAY_INGRESS_ALLOW_OPEN", "true"),
+        "may use it",
+        SERIOUS,
     ),
     Mistake(
         settings.listens_where_it_is_probed,

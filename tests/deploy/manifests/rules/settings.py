@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from forebay.broker.management import TopologySettings
+from forebay.errors import ConfigurationError
 from forebay.settings import (
     SECRETS_DIR,
     BrokerSettings,
@@ -16,7 +17,7 @@ from forebay.settings import (
     StoreSettings,
 )
 from forebay.store.initiation import InitiationSettings
-from ingress.settings import IngressSettings
+from ingress.settings import AccessSettings, Authentication, IngressSettings
 from tests.deploy.manifests.known_settings import (
     WORKERS,
     groups,
@@ -190,8 +191,11 @@ def listens_where_it_is_probed(render: Render) -> list[str]:
         elif one.module == "ingress":
             ingress = in_container(render, one, IngressSettings)
             host, ports = ingress.host, {ingress.port}
-            if not ingress.allow_open:
-                said.append(f"{one.name}: the ingress would refuse to listen for others")
+            access = in_container(render, one, AccessSettings)
+            try:
+                ingress.require_safe_address(access.authentication)
+            except ConfigurationError as refused:
+                said.append(f"{one.name}: it would refuse to start: {refused}")
         else:
             probes = in_container(render, one, ProbeSettings)
             host, ports = probes.probe_host, {probes.probe_port}
@@ -201,6 +205,20 @@ def listens_where_it_is_probed(render: Render) -> list[str]:
         if declared != ports:
             said.append(f"{one.name}: declares {sorted(declared)}, listens on {sorted(ports)}")
     return said
+
+
+def asks_for_keys_in_production(render: Render) -> list[str]:
+    """What is meant for real work lets nobody in without an API key."""
+    return [
+        f"{one.name}: whoever reaches it may use it"
+        for one in containers(render)
+        if one.module == "ingress"
+        and "production" in render.name
+        and (
+            in_container(render, one, IngressSettings).allow_open
+            or in_container(render, one, AccessSettings).authentication is not Authentication.KEYS
+        )
+    ]
 
 
 def _simulated(words: list[str]) -> tuple[str, set[int]]:
