@@ -1,5 +1,5 @@
 #!/bin/sh
-# The same without any library: submit, wait, take the result. Needs curl and jq.
+# The same without any library: submit, wait, take the result. Needs curl alone.
 set -eu
 URL=${FOREBAY_URL:-http://127.0.0.1:8080}
 set -- --silent --show-error --fail-with-body --retry 5 --header "Content-Type: application/json"
@@ -9,14 +9,18 @@ fi
 
 # The key makes a repeat the same job, also when the first answer was lost.
 id=$(curl "$@" "$URL/v1/search" --header "Idempotency-Key: example-$$" \
-  --data '{"query": "hydro power", "limit": 1}' | jq --raw-output .id)
+  --data '{"query": "hydro power", "limit": 1}' | sed 's/.*"id":"\(job_[0-9a-f]*\)".*/\1/')
 echo "accepted: $id"
 
 # Held open until the job is done, 20 seconds at most; then ask again.
-until curl "$@" "$URL/v1/jobs/$id?wait=20" | jq --exit-status .done >/dev/null; do :; done
+job=
+until echo "$job" | grep --quiet '"done":true'; do
+  job=$(curl "$@" "$URL/v1/jobs/$id?wait=20")
+done
 
-curl "$@" "$URL/v1/jobs/$id/result" | jq --raw-output '.results[].title'
+result=$(curl "$@" "$URL/v1/jobs/$id/result")
+echo "first: $(echo "$result" | sed 's/.*"title":"\([^"]*\)".*/\1/')"
 
 # Prints:
 #   accepted: job_01a202f712bc7275b1f091bef1bd892a
-#   hydro power: the measured intake and its tailrace
+#   first: hydro power: the measured intake and its tailrace

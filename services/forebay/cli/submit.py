@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -28,14 +27,6 @@ from forebay.jobs import JobKind, Lane
 from forebay.requests import CrawlFormat, Freshness
 
 Submit = Callable[[Client], Awaitable[Job]]
-
-
-class Follow(StrEnum):
-    """What happens after the receipt."""
-
-    NOT = "not"
-    TO_THE_RESULT = "to the result"
-    AS_IT_IS_WRITTEN = "as it is written"
 
 
 def submit(

@@ -41,6 +41,6 @@ class Patience:
         self._failures += 1
         wish = trouble.retry_after_s
         pause_s = PAUSES.pause_s(self._failures, wish, random.random())  # noqa: S311 -- jitter
-        if not trouble.passing or now - self._since + pause_s > self._patience_s:
+        if not trouble.passing or now - self._since + pause_s >= self._patience_s:
             raise trouble
         await asyncio.sleep(pause_s)
