@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from forebay.client.connection import Ask, Connection
 from forebay.client.errors import ClientError, UnexpectedAnswer, Unreachable
 from forebay.client.lines import lines
+from forebay.client.patience import Patience
 from forebay.client.views import Job
 
 ENDS = frozenset({"job.succeeded", "job.failed", "job.canceled", "job.expired"})
@@ -129,8 +130,7 @@ class JobStream:
                 async with self._connection.opened(self._ask()) as answer:
                     if answer.status_code == httpx.codes.NO_CONTENT:
                         return
-                    async for block in self._blocks(answer):
-                        patience.renew()
+                    async for block in self._blocks(answer, patience):
                         event = self._taken(block)
                         if event is not None:
                             yield event
@@ -147,9 +147,12 @@ class JobStream:
             headers["Last-Event-ID"] = str(self._last_id)
         return Ask("GET", self._path, headers=headers, read_s=SILENCE_S)
 
-    async def _blocks(self, answer: httpx.Response) -> AsyncIterator[_Block]:
+    async def _blocks(self, answer: httpx.Response, patience: Patience) -> AsyncIterator[_Block]:
         block = _Block()
         async for line in lines(self._connection.pieces(answer)):
+            # A comment is a sign of life too; the `retry` that opens a stream is none.
+            if block.event or line.startswith(b":"):
+                patience.renew()
             if line:
                 block.feed(line)
             else:

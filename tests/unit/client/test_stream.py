@@ -115,6 +115,12 @@ async def test_a_stream_without_any_event_is_given_up_when_patience_ends(api: Sc
     assert len(api.seen) > 1
 
 
+async def test_a_comment_is_a_sign_of_life(api: Script) -> None:
+    api.plays(*[(200, b":\n\n", SSE)] * 12, (200, END, SSE))
+    async with Client(api.url, patience_s=1.5) as client:
+        assert [one.id async for one in client.stream("job_1")] == [9]
+
+
 async def test_who_leaves_early_hangs_up(api: Script, client: Client) -> None:
     api.streams([QUEUED], hold=True)
     async with client.stream("job_1") as stream:
