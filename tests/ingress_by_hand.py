@@ -22,12 +22,13 @@ from forebay.store import Claimed, Ending, InsertResult, JobRef
 from forebay.store.batches import MemoryBatchStore
 from forebay.store.keys import MemoryKeyStore
 from forebay.store.memory import MemoryJobStore
+from forebay.store.paces import MemoryPaceStore
 from forebay.telemetry.metrics import Metrics
 from forebay.testing.broker import FakeBroker
 from forebay.testing.live import FakeLive
-from ingress.app import Outside, create_app, open_services
+from ingress.app import Choices, Outside, Stores, create_app, open_services
 from ingress.dependencies import Services
-from ingress.settings import AccessSettings, Authentication, IngressSettings
+from ingress.settings import AccessSettings, Authentication, IngressSettings, PressureSettings
 from ingress.submission import Rules
 
 JSON = {"Content-Type": "application/json"}
@@ -127,6 +128,7 @@ class World:
     store: FaultyStore
     broker: FakeBroker
     live: FakeLive
+    paces: MemoryPaceStore
     clock: MovableClock
     logs: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -182,8 +184,9 @@ async def ingress(
     authentication: Authentication = Authentication.OPEN,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """The application, entered; settings as in `IngressSettings`."""
+    """The application, entered; settings as in `IngressSettings` and `PressureSettings`."""
     clock, broker, live = MovableClock(), FakeBroker(), FakeLive()
+    paces = MemoryPaceStore()
     store = FaultyStore(clock)
     keys = MemoryKeyStore(clock)
     logs: list[Mapping[str, Any]] = []
@@ -193,9 +196,7 @@ async def ingress(
         raise structlog.DropEvent
 
     outside = Outside(
-        store,
-        MemoryBatchStore(),
-        keys,
+        Stores(store, MemoryBatchStore(), keys, paces),
         publisher or broker.publisher(),
         live.ingress(),
         Metrics(),
@@ -204,9 +205,11 @@ async def ingress(
     )
     rules = Rules(AttemptSettings(), AddressGuard(frozenset({("localhost", 9000)})))
     # Generous: what is tested here does not depend on how busy the machine is.
-    options = {"grace_s": 30.0, "accept_timeout_s": 30.0} | settings
+    options: dict[str, Any] = {"grace_s": 30.0, "accept_timeout_s": 30.0} | settings
+    named = {name: options.pop(name) for name in PressureSettings.model_fields if name in options}
     access = AccessSettings(authentication=authentication)
-    async with open_services(outside, IngressSettings(**options), access, rules) as services:
+    choices = Choices(IngressSettings(**options), access, PressureSettings(**named), rules)
+    async with open_services(outside, choices) as services:
         app = create_app(lambda: nullcontext(services))
         async with app.router.lifespan_context(app) as state:
 
@@ -215,6 +218,6 @@ async def ingress(
 
             transport = httpx.ASGITransport(with_state)
             async with httpx.AsyncClient(transport=transport, base_url="http://forebay") as client:
-                yield World(client, with_state, services, store, broker, live, clock, logs)
+                yield World(client, with_state, services, store, broker, live, paces, clock, logs)
         # Else the pump would try for its whole grace period to tell it what was published.
         store.away = False

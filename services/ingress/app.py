@@ -23,12 +23,14 @@ from forebay.store.batches import BatchStore
 from forebay.store.group_commit import GroupCommit, PendingLimits
 from forebay.store.keys import KeyStore
 from forebay.store.mongo import open_store
+from forebay.store.paces import PaceStore
 from forebay.store.patience import Preparation
 from forebay.store.watch import Watch
 from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 from ingress.batches import Batches
+from ingress.connections import Connections
 from ingress.dependencies import IngressState, Services
 from ingress.door import Door
 from ingress.error_handlers import EXCEPTION_HANDLERS, LastResort
@@ -40,10 +42,11 @@ from ingress.openapi import describe
 from ingress.publishing import PublishPump
 from ingress.readiness import Readiness
 from ingress.request_quota import RequestQuota
+from ingress.room import Room
 from ingress.routes import batches, control, docs, events, health, jobs, keys, replay, submit
 from ingress.server import Stop, build_server, listen
-from ingress.settings import AccessSettings, Authentication, IngressSettings
-from ingress.submission import Clock, Desk, JobBuilder, Rules, utc_now
+from ingress.settings import AccessSettings, Authentication, IngressSettings, PressureSettings
+from ingress.submission import Bounds, Clock, Desk, JobBuilder, Rules, utc_now
 
 LOOK_S = 2.0
 """How often the store is asked which of the jobs that callers wait for are done: they hear of it
@@ -51,17 +54,35 @@ sooner, but a word may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
+class Stores:
+    """What is kept, each part with calls of its own."""
+
+    jobs: JobStore
+    batches: BatchStore
+    keys: KeyStore
+    paces: PaceStore
+
+
+@dataclass(frozen=True, slots=True)
 class Outside:
     """What the ingress stands on; real in the process, the shipped fakes in fast tests."""
 
-    store: JobStore
-    batches: BatchStore
-    keys: KeyStore
+    stores: Stores
     publisher: Publisher
     live: Live
     metrics: Metrics
     logger: Logger
     clock: Clock = utc_now
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """How the ingress is set up."""
+
+    settings: IngressSettings
+    access: AccessSettings
+    pressure: PressureSettings
+    rules: Rules
 
 
 OpenServices = Callable[[], AbstractAsyncContextManager[Services]]
@@ -73,6 +94,8 @@ async def main(process: Process) -> None:
     access = load(AccessSettings)
     settings.require_safe_address(access.authentication)
     rules = Rules(load(AttemptSettings), AddressGuard(load(AddressSettings).allowed))
+    pressure = load(PressureSettings)
+    choices = Choices(settings, access, pressure, rules)
     broker, mongodb = load(BrokerSettings), load(StoreSettings)
     async with AsyncExitStack() as stack:
         # Bound, so that a taken port is said at once; nobody is let in before the store is there.
@@ -86,12 +109,16 @@ async def main(process: Process) -> None:
         )
         live = RabbitLive(broker, process.name, LIVE_EXCHANGE, process.metrics, process.logger)
         outside = Outside(
-            store, store.batches, store.keys, publisher, live, process.metrics, process.logger
+            Stores(store, store.batches, store.keys, store.paces),
+            publisher,
+            live,
+            process.metrics,
+            process.logger,
         )
-        services = await stack.enter_async_context(open_services(outside, settings, access, rules))
+        services = await stack.enter_async_context(open_services(outside, choices))
         app = create_app(lambda: nullcontext(services))
         stop = Stop(process.signals, lambda: _leave(process, services), services.hub.release)
-        server = build_server(app, settings, stop)
+        server = build_server(app, settings, Connections(pressure, process.metrics), stop)
         host, port, *_ = listener.getsockname()
         if access.authentication is Authentication.OPEN:
             process.logger.warning(LogEvent.OPEN_MODE, host=host, port=port)
@@ -107,14 +134,13 @@ def _leave(process: Process, services: Services) -> None:
 
 
 @asynccontextmanager
-async def open_services(
-    outside: Outside, settings: IngressSettings, access: AccessSettings, rules: Rules
-) -> AsyncIterator[Services]:
+async def open_services(outside: Outside, choices: Choices) -> AsyncIterator[Services]:
     """The ingress's own parts, in the order in which they need each other.
 
     Left in the opposite order: waiting callers first, then the last commits, then the pump drains.
     """
-    store, logger = outside.store, outside.logger
+    stores, logger, settings = outside.stores, outside.logger, choices.settings
+    store = stores.jobs
     async with (
         AsyncExitStack() as stack,
         PublishPump(
@@ -128,24 +154,24 @@ async def open_services(
             store, limits=PendingLimits(answer_within_s=settings.accept_timeout_s)
         ) as commit,
         Watch(store.finished, logger, name="wait", tick_s=LOOK_S) as waiting,
+        Room(stores.paces, choices.pressure.max_backlog_age_s, logger) as room,
     ):
         hub = Hub(waiting, outside.live)
         await stack.enter_async_context(outside.live.heard_by(hub.heard))
-        builder = JobBuilder(rules, outside.clock)
-        ring = KeyRing(outside.keys, access.key_max_age_s)
+        builder, bounds = JobBuilder(choices.rules, outside.clock), Bounds(settings, room)
+        ring = KeyRing(stores.keys, choices.access.key_max_age_s)
         yield Services(
             settings=settings,
-            gate=_gate(access, ring, outside),
-            keys=outside.keys,
+            gate=_gate(choices.access, ring, outside),
+            keys=stores.keys,
             ring=ring,
             open_jobs=OpenJobs(store),
             store=store,
-            desk=Desk(builder, commit, store, pump, outside.metrics, settings),
-            batch_store=outside.batches,
-            batches=Batches(
-                builder, store, outside.batches, pump, outside.clock, settings.max_batches
-            ),
+            desk=Desk(builder, commit, store, pump, outside.metrics, bounds),
+            batch_store=stores.batches,
+            batches=Batches(builder, store, stores.batches, pump, outside.clock, bounds),
             waiting=waiting,
+            room=room,
             hub=hub,
             readiness=Readiness(store),
             metrics=outside.metrics,
@@ -157,7 +183,7 @@ async def open_services(
 def _gate(access: AccessSettings, ring: KeyRing, outside: Outside) -> Gate:
     if access.authentication is Authentication.OPEN:
         return OpenGate()
-    return KeyGate(ring, RequestQuota(outside.keys, outside.clock), outside.clock)
+    return KeyGate(ring, RequestQuota(outside.stores.keys, outside.clock), outside.clock)
 
 
 def create_app(open_services: OpenServices) -> FastAPI:
@@ -174,6 +200,8 @@ def create_app(open_services: OpenServices) -> FastAPI:
         description="Accepts slow API calls at once and digests them at the rate they bear.",
         docs_url=None,
         redoc_url=None,
+        # A path that is not ours is 404; a redirect would send the caller to what its Host says.
+        redirect_slashes=False,
         # Its spans and log records would carry the messages of exceptions; tracing will be our own.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=lifespan,

@@ -8,6 +8,7 @@ crash is stored again by the repeat, under the same Idempotency-Key, as the very
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,13 +19,14 @@ from uuid_utils import uuid7
 from forebay.batches import Batch, RejectedItem, item_id
 from forebay.errors import StoreUnavailable
 from forebay.jobs import Idempotency, Job, JobState
-from forebay.store import JobQuery, JobRef, JobStore
+from forebay.store import JobQuery, JobRef, JobStore, Route
 from forebay.store.batches import BatchStore
 from ingress.body import parse, validation_error
 from ingress.problems import InvalidPart, ProblemCode, RequestRefused, rendered
 from ingress.publishing import PublishPump
 from ingress.schemas import BATCH_ITEM
 from ingress.submission import (
+    Bounds,
     Clock,
     JobBuilder,
     Origin,
@@ -71,9 +73,10 @@ class Batches:
         batches: BatchStore,
         pump: PublishPump,
         clock: Clock,
-        places: int,
+        bounds: Bounds,
     ) -> None:
-        self._places = places
+        self._places = bounds.settings.max_batches
+        self._room = bounds.room
         self._builder = builder
         self._jobs = jobs
         self._batches = batches
@@ -111,6 +114,7 @@ class Batches:
         items = tuple(_rejected(index, refused) for index, refused in rejected.items())
         batch = batch.evolve(accepted=len(drafts), rejected=items)
         try:
+            await self._make_room(batch, self._room.wanted(*drafts.values()))
             there = await self._batches.open(batch)
             if there.idempotency != batch.idempotency:
                 raise _key_reused()
@@ -119,6 +123,16 @@ class Batches:
         except StoreUnavailable:
             raise store_unavailable(_UNKNOWN) from None
         return AcceptedBatch(there.evolve(complete=True), replayed=there.id != batch.id)
+
+    async def _make_room(self, batch: Batch, wanted: Mapping[Route, int]) -> None:
+        """Raise `RequestRefused` when its jobs find no room, unless it was begun before."""
+        try:
+            self._room.enter(wanted)
+        except RequestRefused:
+            if batch.idempotency is None or not await self._batches.has(
+                batch.tenant, batch.idempotency.key
+            ):
+                raise
 
     async def _read(
         self, body: BatchBody, origin: Origin
@@ -170,6 +184,18 @@ class Batches:
 
         Each once: what fails again meanwhile is not found again.
         """
+        if self._room.bounded:
+            self._room.enter(await self._routes(query))
+        return await self._retry(query)
+
+    async def _routes(self, query: JobQuery) -> Counter[Route]:
+        """How many jobs a query names, by queue."""
+        routes: Counter[Route] = Counter()
+        async for page in pages(self._jobs, query):
+            routes.update((job.kind, job.lane) for job in page)
+        return routes
+
+    async def _retry(self, query: JobQuery) -> int:
         count = 0
         async for ids in self._pages(query):
             refs = await self._jobs.retry_many(query.tenant, ids)
@@ -206,11 +232,13 @@ class Batches:
             idempotency=key,
         )
         try:
+            if self._room.bounded:
+                await self._make_room(batch, await self._routes(replace(query, batch=batch.jobs)))
             there = await self._batches.open(batch)
             if there.idempotency != key:
                 raise _key_reused()
             if not there.complete:
-                await self.retry(replace(query, batch=there.jobs))
+                await self._retry(replace(query, batch=there.jobs))
                 await self._batches.complete(there.id)
         except StoreUnavailable:
             raise store_unavailable(_UNKNOWN) from None

@@ -19,6 +19,7 @@ from ingress.keyring import KeyRing
 from ingress.live import Hub
 from ingress.open_jobs import OpenJobs
 from ingress.readiness import Readiness
+from ingress.room import Room
 from ingress.settings import IngressSettings
 from ingress.submission import Clock, Desk
 
@@ -37,6 +38,7 @@ class Services:
     batch_store: BatchStore
     batches: Batches
     waiting: Watch
+    room: Room
     hub: Hub
     readiness: Readiness
     metrics: Metrics

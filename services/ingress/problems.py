@@ -29,6 +29,8 @@ class ProblemCode(StrEnum):
     """No API key was sent, or none that is live."""
     FORBIDDEN = "forbidden"
     """The role of the API key may not do this."""
+    MALFORMED_REQUEST = "malformed_request"
+    """What came is not an HTTP/1.1 request."""
     NOT_FOUND = "not_found"
     """No such job for this tenant, or no such path."""
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -45,7 +47,7 @@ class ProblemCode(StrEnum):
     TOO_MANY_KEYS = "too_many_keys"
     """The tenant has as many live API keys as it may have; revoke one first."""
     REQUEST_TIMEOUT = "request_timeout"
-    """The body did not come in time; nothing was accepted."""
+    """The request did not come in time; nothing was accepted."""
     PAYLOAD_TOO_LARGE = "payload_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     """The body is not declared as JSON in UTF-8."""
@@ -63,7 +65,8 @@ class ProblemCode(StrEnum):
     QUOTA_EXCEEDED = "quota_exceeded"
     """The API key has as many jobs that are not done as it may have; no new one was accepted."""
     OVERLOADED = "overloaded"
-    """Too many accepts in flight; nothing was accepted."""
+    """Too many accepts in flight, or so many jobs wait that one more would wait too long. Nothing
+    was accepted."""
     STORE_UNAVAILABLE = "store_unavailable"
     """The store does not answer. A job that was being accepted may be stored: repeat it under the
     same Idempotency-Key."""
@@ -86,9 +89,10 @@ _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.MALFORMED_JSON: ProblemKind(400, "The body is not readable JSON"),
     ProblemCode.UNAUTHENTICATED: ProblemKind(401, "Nobody knows who asks"),
     ProblemCode.FORBIDDEN: ProblemKind(403, "The API key may not do this"),
+    ProblemCode.MALFORMED_REQUEST: ProblemKind(400, "The request cannot be read"),
     ProblemCode.NOT_FOUND: ProblemKind(404, "Not found"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed"),
-    ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The body came too slowly", retryable=True),
+    ProblemCode.REQUEST_TIMEOUT: ProblemKind(408, "The request came too slowly", retryable=True),
     ProblemCode.NOT_TERMINAL: ProblemKind(409, "The job is not done yet", retryable=True),
     ProblemCode.OTHER_GENERATION: ProblemKind(409, "The job is in another generation"),
     ProblemCode.TOO_MANY_KEYS: ProblemKind(409, "The tenant has too many API keys"),

@@ -17,12 +17,14 @@ import contextlib
 import socket
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from forebay.errors import ConfigurationError
 from forebay.process import StopSignals
+from ingress.connections import Connections
 from ingress.protocol import BoundedProtocol
 from ingress.settings import IngressSettings
 
@@ -45,8 +47,11 @@ class Stop:
 class IngressServer(uvicorn.Server):
     """uvicorn's server, stopped by `StopSignals` and not by handlers of its own."""
 
-    def __init__(self, config: uvicorn.Config, stop: Stop, lame_duck_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, connections: Connections, stop: Stop, lame_duck_s: float
+    ) -> None:
         super().__init__(config)
+        self._all = connections
         self._stop = stop
         self._lame_duck_s = lame_duck_s
 
@@ -54,10 +59,12 @@ class IngressServer(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         """Follow the process's signals; uvicorn's own way would end the process by the signal."""
         obeying = asyncio.create_task(self._obey(), name="ingress.signals")
+        watching = asyncio.create_task(self._all.watch(), name="ingress.connections")
         try:
             yield
         finally:
             obeying.cancel()
+            watching.cancel()
 
     async def _obey(self) -> None:
         signals = self._stop.signals
@@ -98,11 +105,13 @@ def listen(settings: IngressSettings) -> socket.socket:
     return listener
 
 
-def build_server(app: ASGIApp, settings: IngressSettings, stop: Stop) -> IngressServer:
+def build_server(
+    app: ASGIApp, settings: IngressSettings, connections: Connections, stop: Stop
+) -> IngressServer:
     """The server of the application; `await serve(sockets=[listen(settings)])` runs it."""
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=partial(BoundedProtocol, connections),  # type: ignore[arg-type] # it is what makes them
         ws="none",
         lifespan="on",
         log_config=None,
@@ -113,4 +122,4 @@ def build_server(app: ASGIApp, settings: IngressSettings, stop: Stop) -> Ingress
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(round(settings.grace_s), 1),
     )
-    return IngressServer(config, stop, settings.lame_duck_s)
+    return IngressServer(config, connections, stop, settings.lame_duck_s)

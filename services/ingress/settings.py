@@ -86,6 +86,23 @@ class IngressSettings(SettingsGroup):
         )
 
 
+class PressureSettings(SettingsGroup):
+    """What the ingress bears before it says so."""
+
+    model_config = SettingsConfigDict(env_prefix="FOREBAY_INGRESS_")
+
+    max_backlog_age_s: Annotated[float, Field(ge=0)] = 3600.0
+    """How long a new job may have to wait for its turn, in seconds, for each kind and lane: beyond,
+    a submission is answered 503 `overloaded`. 0: everything is accepted."""
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
+    """Connections of callers at most; then the one that has waited longest for a request makes way.
+    Fewer if the process may not open so many files."""
+    head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """How long a caller may take to send the head of a request, in seconds; then 408."""
+    write_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """A caller who takes less than 32 KiB of a waiting answer in so many seconds is cut off."""
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

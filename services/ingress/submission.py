@@ -28,6 +28,7 @@ from forebay.telemetry.metrics import Metrics
 from ingress.body import validation_error
 from ingress.problems import InvalidPart, ProblemCode, RequestRefused
 from ingress.publishing import PublishPump
+from ingress.room import Room
 from ingress.schemas import MAX_METADATA_BYTES, JobSubmission
 from ingress.settings import IngressSettings
 
@@ -70,6 +71,14 @@ class Rules:
 
     attempts: AttemptSettings
     guard: AddressGuard
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is accepted at a time, and what there is room for."""
+
+    settings: IngressSettings
+    room: Room
 
 
 class JobBuilder:
@@ -142,14 +151,15 @@ class Desk:
         store: JobStore,
         pump: PublishPump,
         metrics: Metrics,
-        settings: IngressSettings,
+        bounds: Bounds,
     ) -> None:
         self._builder = builder
         self._commit = commit
         self._store = store
         self._pump = pump
         self._metrics = metrics
-        self._settings = settings
+        self._settings = bounds.settings
+        self._room = bounds.room
         self._began: dict[object, float] = {}
         """When each accept that waits now began, the oldest first."""
 
@@ -210,6 +220,7 @@ class Desk:
         `RequestRefused` when the store does not answer.
         """
         try:
+            await self._make_room(tenant, job_id)
             job = await self._store.retry(tenant, job_id, generation)
         except StoreUnavailable:
             raise store_unavailable(
@@ -219,11 +230,21 @@ class Desk:
             self._pump.offer(JobRef.of(job))
         return job
 
+    async def _make_room(self, tenant: str, job_id: str) -> None:
+        """Raise `RequestRefused` when the job, if it is at its end, finds no room in its queue."""
+        if not self._room.bounded:
+            return
+        job = await self._store.get(tenant, job_id)
+        if job is not None and job.done:
+            self._room.enter({(job.kind, job.lane): 1})
+
     async def _accept_once(self, submission: JobSubmission, origin: Origin) -> Accepted:
         try:
             job = self._builder.build(submission, origin)
+            self._room.enter(self._room.wanted(job))
         except RequestRefused:
-            # What was accepted under this key is that job, though its time has passed meanwhile.
+            # What was accepted under this key is that job, though its time has passed meanwhile, or
+            # there is no room for another one.
             held = await self._holder(origin)
             if held is None:
                 raise

@@ -10,6 +10,7 @@ from forebay.process import Process
 from forebay.settings import BrokerSettings, ProbeSettings, StoreSettings, load
 from forebay.store import JobStore
 from forebay.store.mongo import open_store
+from forebay.store.paces import PaceStore
 from forebay.store.patience import Preparation
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
@@ -34,7 +35,7 @@ async def main(process: Process) -> None:
         ) as publisher,
     ):
         preparation = Preparation(store)
-        loops = endless_loops(process, settings, store, publisher)
+        loops = endless_loops(process, settings, store, store.paces, publisher)
         async with Probes(load(ProbeSettings), process.metrics, lambda: preparation.lacking):
             if await preparation.run(process.signals.drain):
                 await turn_until_stopped(process, loops)
@@ -42,7 +43,11 @@ async def main(process: Process) -> None:
 
 
 def endless_loops(
-    process: Process, settings: ReconcilerSettings, store: JobStore, publisher: RabbitPublisher
+    process: Process,
+    settings: ReconcilerSettings,
+    store: JobStore,
+    paces: PaceStore,
+    publisher: RabbitPublisher,
 ) -> dict[str, tuple[Turn, float]]:
     """Every loop by its name: one turn of it, and the pause between two in seconds."""
     metrics, logger = process.metrics, process.logger
@@ -57,7 +62,7 @@ def endless_loops(
         "rescuer": (rescuer.turn, settings.rescuer_every_s),
         "refiller": (refiller.turn, settings.refiller_every_s),
         "pruner": (pruner.turn, settings.pruner_every_s),
-        "census": (Census(store, metrics).turn, settings.census_every_s),
+        "census": (Census(store, paces, metrics).turn, settings.census_every_s),
     }
 
 

@@ -20,7 +20,7 @@ class ReconcilerSettings(SettingsGroup):
     rescuer_every_s: Annotated[float, Field(gt=0)] = 1.0
     """How often the rescuer looks for leases that ran out and time limits that passed."""
     census_every_s: Annotated[float, Field(gt=0)] = 5.0
-    """How often open jobs are counted for the metrics."""
+    """How often open jobs are counted, for the metrics and for the bound on how long jobs wait."""
     publish_after_s: Annotated[float, Field(ge=0)] = 5.0
     """A queued job is the relay's when nobody confirmed its message for this long.
 

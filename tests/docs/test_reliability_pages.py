@@ -12,7 +12,7 @@ from scripts.reliability_report import CHAOS, PAGE, ROOT, with_report
 GUARANTEES = ROOT / "docs" / "guarantees.md"
 PROMISES = 17
 FAULTS = {f"F{n}" for n in (*range(1, 4), *range(5, 16), *range(18, 24))}
-"""Every one that is injected. F4 and F25 are those of webhooks, F24 is one of overload."""
+"""Every one whose long form was run. F4 and F25 are those of webhooks, F24 came after the last."""
 
 
 def test_the_report_is_made_from_what_the_tests_wrote_down() -> None:

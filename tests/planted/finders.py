@@ -35,6 +35,7 @@ STORE = Finder("store", ("tests/unit/store",))
 CLIENT = Finder("client", ("tests/unit/client",))
 WORKER = Finder("worker", ("tests/unit/worker",))
 INGRESS = Finder("ingress", ("tests/unit/ingress", "-k", "not test_docs"))
+HTTP = Finder("http and its address guard", ("tests/unit/http",))
 IN_MEMORY = Finder("store contract in memory", ("tests/contract/store", "-k", "memory"))
 ON_MONGODB = Finder("store contract on MongoDB", ("tests/contract/store", "-k", "pymongo"))
 FAKE_BROKER = Finder("broker contract on the fake", ("tests/contract/broker", "-k", "fake"))
@@ -65,6 +66,7 @@ FINDERS = (
     RECONCILER,
     STORE,
     CLIENT,
+    HTTP,
     WORKER,
     INGRESS,
     IN_MEMORY,

@@ -28,6 +28,7 @@ from forebay.settings import AttemptSettings
 from forebay.store.batches import MemoryBatchStore
 from forebay.store.keys import MemoryKeyStore
 from forebay.store.memory import MemoryJobStore
+from forebay.store.paces import MemoryPaceStore
 from forebay.store.watch import Watch
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
@@ -37,9 +38,10 @@ from forebay.worker.call import CallLimits, LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
 from forebay.worker.pool import Pool
 from forebay.worker.telling import Telling
-from ingress.app import Outside, create_app, open_services
+from ingress.app import Choices, Outside, Stores, create_app, open_services
+from ingress.connections import Connections
 from ingress.server import Stop, build_server, listen
-from ingress.settings import AccessSettings, Authentication, IngressSettings
+from ingress.settings import AccessSettings, Authentication, IngressSettings, PressureSettings
 from ingress.submission import Rules
 
 BULK_S = 0.3
@@ -99,14 +101,20 @@ async def main(port: int) -> None:
     keys = Keys(_now)
     await keys.begin()
     outside = Outside(
-        store, MemoryBatchStore(), keys, broker.publisher(), live.ingress(), metrics, logger
+        Stores(store, MemoryBatchStore(), keys, MemoryPaceStore()),
+        broker.publisher(),
+        live.ingress(),
+        metrics,
+        logger,
     )
     access = AccessSettings(authentication=Authentication.KEYS)
+    pressure = PressureSettings()
     settings = IngressSettings(port=port, accept_timeout_s=30, max_wait_s=0.05, grace_s=1)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(settings))
         rules = Rules(AttemptSettings(), AddressGuard())
-        services = await stack.enter_async_context(open_services(outside, settings, access, rules))
+        choices = Choices(settings, access, pressure, rules)
+        services = await stack.enter_async_context(open_services(outside, choices))
         stops = await stack.enter_async_context(
             Watch(store.asked_to_stop, logger, name="stop", tick_s=1)
         )
@@ -121,7 +129,10 @@ async def main(port: int) -> None:
             consuming = asyncio.create_task(broker.consumer(kind, 1000).run(pool.receive))
             stack.callback(consuming.cancel)
         app = create_app(lambda: nullcontext(services))
-        server = build_server(app, settings, Stop(signals, lambda: None, services.hub.release))
+        connections = Connections(pressure, metrics)
+        server = build_server(
+            app, settings, connections, Stop(signals, lambda: None, services.hub.release)
+        )
         await server.serve(sockets=[listener])
 
 

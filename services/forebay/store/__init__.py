@@ -20,9 +20,7 @@ from typing import Protocol
 from forebay.batches import BatchJobs
 from forebay.errors import JobError
 from forebay.jobs import Attempt, Event, Job, JobKind, JobState, Lane, Usage
-
-Route = tuple[JobKind, Lane]
-"""What a queue is for."""
+from forebay.pace import Route as Route
 
 
 @dataclass(frozen=True, slots=True)

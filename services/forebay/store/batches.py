@@ -22,6 +22,9 @@ class BatchStore(Protocol):
     async def get(self, tenant: str, batch_id: str) -> Batch | None:
         """The batch; None for another tenant's too."""
 
+    async def has(self, tenant: str, key: str) -> bool:
+        """Whether this tenant opened a batch under this idempotency key."""
+
 
 class MemoryBatchStore:
     """`BatchStore` without a database."""
@@ -45,6 +48,11 @@ class MemoryBatchStore:
         """See `BatchStore.get`."""
         batch = self._batches.get(batch_id)
         return batch if batch is not None and batch.tenant == tenant else None
+
+    async def has(self, tenant: str, key: str) -> bool:
+        """See `BatchStore.has`."""
+        mine = (one.idempotency for one in self._batches.values() if one.tenant == tenant)
+        return any(one is not None and one.key == key for one in mine)
 
 
 def _is_same(there: Batch, batch: Batch) -> bool:

@@ -21,6 +21,8 @@ RESULTS = "results"
 BATCHES = "batches"
 KEYS = "keys"
 WINDOWS = "quota_windows"
+PACES = "paces"
+"""Two documents: it needs no index."""
 COLLECTIONS = (JOBS, RESULTS, BATCHES, KEYS, WINDOWS)
 
 DAY_S = 86_400

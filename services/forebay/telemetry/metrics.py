@@ -48,6 +48,13 @@ class Metrics:
             "forebay_problems", "Requests answered with a problem.", ["code"], registry=registry
         )
 
+        self.connections_cut = Counter(
+            "forebay_connections_cut",
+            "Callers' connections ended by us: slow head, slow body, slow reader, gave way, full.",
+            ["why"],
+            registry=registry,
+        )
+
     def _count_messages(self, registry: CollectorRegistry) -> None:
         self.published = Counter(
             "forebay_messages_published",
@@ -136,6 +143,12 @@ class Metrics:
             "forebay_jobs_open",
             "Open jobs in the store.",
             ["kind", "lane", "state"],
+            registry=registry,
+        )
+        self.drain_rate = Gauge(
+            "forebay_jobs_drain_rate",
+            "Jobs that end in a second while there is always one to do; none: not known.",
+            ["kind", "lane"],
             registry=registry,
         )
         self.oldest_seconds = Gauge(

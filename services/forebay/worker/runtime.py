@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import Generic, TypeVar
 
@@ -27,6 +28,7 @@ from forebay.worker import Handler
 from forebay.worker.call import CallLimits, LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
 from forebay.worker.pool import Pool
+from forebay.worker.tally import Tally
 from forebay.worker.telling import Telling
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -51,12 +53,14 @@ async def run_worker(process: Process, spec: WorkerSpec[Request]) -> None:
     process.metrics.begin_worker(spec.kind)
     broker = load(BrokerSettings)
     voice = RabbitLive(broker, process.name, ASKS_EXCHANGE, process.metrics, process.logger)
-    telling = Telling(voice)
     async with (
         open_store(load(StoreSettings), process.logger) as store,
+        Tally(store.paces, process.logger) as tally,
         Watch(store.asked_to_stop, process.logger, name="stop", tick_s=LOOK_S) as stops,
-        voice.heard_by(telling.heard),
+        AsyncExitStack() as stack,
     ):
+        telling = Telling(voice, tally.ended)
+        await stack.enter_async_context(voice.heard_by(telling.heard))
         execution = Execution(
             store,
             LeasedCall(

@@ -8,7 +8,7 @@ on. So output that nobody reads costs nothing, and who missed a word asks for it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from forebay.jobs import Job
@@ -20,16 +20,28 @@ MOST_IN_ONE = 16 * 1024
 """Characters in one word, when much is to be told again."""
 
 
-class Telling:
-    """The worker's side of it; `heard` takes the asks."""
+def uncounted(_: Job) -> None:
+    """For whom nobody counts."""
 
-    def __init__(self, voice: Voice) -> None:
+
+class Telling:
+    """The worker's side of it; `heard` takes the asks.
+
+    Args:
+        voice: speaks to the other processes.
+        ended: hears of each job that has its end.
+    """
+
+    def __init__(self, voice: Voice, ended: Callable[[Job], None] = uncounted) -> None:
         self._voice = voice
+        self._ended = ended
         self._running: dict[str, _Written] = {}
 
     def moved(self, job: Job) -> None:
         """The store has it so now."""
         self._voice.say(Moved(job.id, job.done))
+        if job.done:
+            self._ended(job)
 
     @contextmanager
     def writing(self, job: Job) -> Iterator[Write]:

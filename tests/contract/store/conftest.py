@@ -13,10 +13,11 @@ from pymongo import AsyncMongoClient
 from forebay.settings import MongoDriver, StoreSettings
 from forebay.store import JobStore
 from forebay.store.batches import BatchStore, MemoryBatchStore
-from forebay.store.indexes import BATCHES, COLLECTIONS, KEYS, RESULTS
+from forebay.store.indexes import BATCHES, COLLECTIONS, KEYS, PACES, RESULTS
 from forebay.store.keys import KeyStore, MemoryKeyStore
 from forebay.store.memory import MemoryJobStore
 from forebay.store.mongo import MongoJobStore, open_store
+from forebay.store.paces import MemoryPaceStore, PaceStore
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Backend:
             return MemoryKeyStore(lambda: datetime.now(UTC))
         await self.database[KEYS].delete_many({})
         return self.store.keys
+
+    async def no_paces(self) -> PaceStore:
+        if self.store is None:
+            return MemoryPaceStore()
+        await self.database[PACES].delete_many({})
+        return self.store.paces
 
     async def lose_a_piece(self, store: JobStore) -> None:
         """Of a large result; memory keeps each in one."""
@@ -79,6 +86,11 @@ async def batches(backend: Backend) -> BatchStore:
 @pytest.fixture
 async def keys(backend: Backend) -> KeyStore:
     return await backend.no_keys()
+
+
+@pytest.fixture
+async def paces(backend: Backend) -> PaceStore:
+    return await backend.no_paces()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from time import process_time
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from ingress.body import DISCARD_BYTES, MAX_DEPTH, MAX_JUDGED
 from tests.ingress_by_hand import JSON, SEARCH, World, ingress
+from tests.unit.http.test_addresses import CORPUS
 
 CANARY = "canary-7f3a"
 LLM: dict[str, Any] = {"model": "small", "messages": [{"role": "user", "content": "hi"}]}
@@ -290,6 +292,18 @@ async def test_a_literal_forbidden_address_is_refused(world: World, path: str, u
         body = {"kind": "crawl", "input": body}
     problem = await refused(world, 422, "address_forbidden", path=path, json=body)
     assert pointers(problem) == {"/input/url" if path == "/v1/jobs" else "/url"}
+
+
+async def test_no_form_of_a_forbidden_address_is_accepted(world: World, figures: list[str]) -> None:
+    codes: Counter[str] = Counter()
+    for url in CORPUS:
+        answer = await world.client.post("/v1/crawl", json={"url": url})
+        codes[answer.json()["code"]] += 1
+        assert answer.status_code == 422, url
+    assert codes.total() >= 150
+    assert {*codes} <= {"address_forbidden", "validation_error"}
+    assert (await world.client.get("/v1/jobs")).json()["data"] == []
+    figures.append(f"S2: {codes.total()} forms submitted: {dict(codes)}")
 
 
 async def test_the_development_list_opens_an_exact_address(world: World) -> None:

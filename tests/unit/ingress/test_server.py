@@ -13,21 +13,27 @@ import pytest
 from forebay.errors import ConfigurationError
 from forebay.jobs import Event
 from forebay.process import StopSignals
+from ingress.connections import Connections
 from ingress.problems import Problem
 from ingress.protocol import MAX_HEAD_BYTES
 from ingress.server import Stop, build_server, listen
-from ingress.settings import IngressSettings
+from ingress.settings import IngressSettings, PressureSettings
 from tests.ingress_by_hand import SEARCH, World, until
 
 
 @asynccontextmanager
 async def served(
-    world: World, signals: StopSignals, grace_s: float, lame_duck_s: float = 0
+    world: World,
+    signals: StopSignals,
+    grace_s: float,
+    lame_duck_s: float = 0,
+    **pressure: float,
 ) -> AsyncIterator[str]:
     settings = IngressSettings(port=0, grace_s=grace_s, lame_duck_s=lame_duck_s)
     stop = Stop(signals, world.services.readiness.leave, world.services.waiting.release)
     with listen(settings) as listener:
-        server = build_server(world.app, settings, stop)
+        connections = Connections(PressureSettings(**pressure), world.services.metrics)
+        server = build_server(world.app, settings, connections, stop)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         host, port = listener.getsockname()
         await until(lambda: server.started)

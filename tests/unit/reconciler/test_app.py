@@ -12,6 +12,7 @@ import structlog
 import reconciler
 from forebay.process import Process
 from forebay.store.memory import MemoryJobStore
+from forebay.store.paces import MemoryPaceStore
 from forebay.testing.broker import FakeBroker
 from reconciler.app import endless_loops
 from reconciler.settings import ReconcilerSettings
@@ -20,7 +21,9 @@ from reconciler.settings import ReconcilerSettings
 def test_every_loop_that_is_written_is_started() -> None:
     process = Process("reconciler", structlog.wrap_logger(structlog.ReturnLogger()))
     store = MemoryJobStore(lambda: datetime.now(UTC))
-    loops = endless_loops(process, ReconcilerSettings(), store, FakeBroker().publisher())
+    loops = endless_loops(
+        process, ReconcilerSettings(), store, MemoryPaceStore(), FakeBroker().publisher()
+    )
     started = {type(turn.__self__).__name__ for turn, _ in loops.values()}
     assert started == written() >= {"Relay", "Rescuer", "Refiller"}
 

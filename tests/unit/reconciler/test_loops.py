@@ -13,6 +13,7 @@ from forebay.errors import StoreUnavailable
 from forebay.jobs import JobKind, JobState, Lane, OnUnknown
 from forebay.store import JobRef
 from forebay.store.memory import MemoryJobStore
+from forebay.store.paces import MemoryPaceStore
 from forebay.testing.broker import FakeBroker
 from reconciler.census import Census
 from reconciler.loop import run_loop
@@ -204,13 +205,33 @@ async def test_waiting_jobs_expire_at_their_limits(world: World) -> None:
 
 async def test_the_census_shows_what_waits_and_forgets_what_is_gone(world: World) -> None:
     job = await world.submit()
-    census = Census(world.store, world.metrics)
+    census = Census(world.store, MemoryPaceStore(), world.metrics)
     labels = {"kind": "search", "lane": "default", "state": "queued"}
     await census.turn()
     assert world.metrics.registry.get_sample_value("forebay_jobs_open", labels) == 1
     await world.store.claim(JobRef.of(job), "w", 30)
     await census.turn()
     assert world.metrics.registry.get_sample_value("forebay_jobs_open", labels) is None
+
+
+async def test_the_census_tells_how_quickly_the_queues_are_worked_off(world: World) -> None:
+    paces, route = MemoryPaceStore(), (JobKind.SEARCH, Lane.DEFAULT)
+    for n in range(20):
+        await world.submit(f"job_{n}")
+    census = Census(world.store, paces, world.metrics, world.clock)
+    await census.turn()
+    assert await paces.told() is None
+    for n in range(10):
+        await world.store.claim(JobRef.of(await world.job(f"job_{n}")), "w", 30)
+    await paces.add_ended({route: 10})
+    world.advance(5)
+    await census.turn()
+    told = await paces.told()
+    assert told is not None
+    [pace] = told.paces
+    assert (pace.route, pace.waiting, pace.per_s) == (route, 10, 2.0)
+    labels = {"kind": "search", "lane": "default"}
+    assert world.metrics.registry.get_sample_value("forebay_jobs_drain_rate", labels) == 2.0
 
 
 async def test_a_loop_outlives_its_failures(world: World) -> None:

@@ -36,6 +36,7 @@ from forebay.store.mongo.base import TRIES, WITHOUT_TEXT, ref_of
 from forebay.store.mongo.batches import MongoBatchStore
 from forebay.store.mongo.claims import Claims
 from forebay.store.mongo.keys import MongoKeyStore
+from forebay.store.mongo.paces import MongoPaceStore
 from forebay.store.mongo.upkeep import Upkeep
 from forebay.telemetry.logging import Logger
 
@@ -72,6 +73,8 @@ class MongoJobStore(Claims, Upkeep):
         """The records of batches, over the same connections."""
         self.keys = MongoKeyStore(connection)
         """API keys, likewise."""
+        self.paces = MongoPaceStore(connection)
+        """How quickly the queues are worked off."""
 
     async def prepare(self, within_s: float = PREPARE_S) -> None:
         """See `JobStore.prepare`; `within_s` bounds the building of the indexes, in seconds."""

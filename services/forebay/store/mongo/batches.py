@@ -46,13 +46,23 @@ class MongoBatchStore:
             document = await self._batches.find_one({"_id": batch_id, "tenant": tenant})
         return None if document is None else _batch(document)
 
+    async def has(self, tenant: str, key: str) -> bool:
+        """See `BatchStore.has`."""
+        condition = {"tenant": tenant, **_under(key)}
+        async with self._connection.calling():
+            return await self._batches.find_one(condition, {"_id": 1}) is not None
+
     async def _there(self, batch: Batch) -> Batch:
         same: list[Document] = [{"_id": batch.id}]
         if batch.idempotency is not None:
-            key = {"$eq": batch.idempotency.key, "$type": "string"}
-            same.append({"tenant": batch.tenant, "idempotency.key": key})
+            same.append({"tenant": batch.tenant, **_under(batch.idempotency.key)})
         document = await self._batches.find_one({"$or": same})
         return batch if document is None else _batch(document)
+
+
+def _under(key: str) -> Document:
+    # `$type` says what the partial index is about; without it the planner will not use it.
+    return {"idempotency.key": {"$eq": key, "$type": "string"}}
 
 
 def _document(batch: Batch) -> Document:
