@@ -8,6 +8,7 @@ local stack (FOREBAY_SERVERS). Who stops, kills or freezes a server takes an `ow
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,15 @@ async def own_mongodb(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     async with MongoServer(directory, Ports(_nobody)) as server:
         yield server
     _drop_data(directory)
+
+
+def pytest_configure() -> None:
+    """Be able to hear Ctrl-C, and with it every process that a test starts.
+
+    A shell that runs something in the background tells it to ignore that, and children inherit it.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -20,6 +20,7 @@ from forebay.jobs import Attempt, Event, Job
 from forebay.settings import AttemptSettings
 from forebay.store import Claimed, Ending, InsertResult, JobRef
 from forebay.store.batches import MemoryBatchStore
+from forebay.store.endpoints import MemoryEndpointStore
 from forebay.store.keys import MemoryKeyStore
 from forebay.store.memory import MemoryJobStore
 from forebay.store.paces import MemoryPaceStore
@@ -196,7 +197,7 @@ async def ingress(
         raise structlog.DropEvent
 
     outside = Outside(
-        Stores(store, MemoryBatchStore(), keys, paces),
+        Stores(store, MemoryBatchStore(), keys, paces, MemoryEndpointStore()),
         publisher or broker.publisher(),
         live.ingress(),
         Metrics(),

@@ -17,6 +17,7 @@ from loadtest.providers.exchange import Provider
 from loadtest.providers.firecrawl import Firecrawl
 from loadtest.providers.openai import OpenAI
 from loadtest.providers.search import Brave, SearXNG, Serper, Tavily
+from loadtest.providers.sink import Sink
 from loadtest.providers.site import Site
 
 _BODY_LIMIT = 32 * 1024 * 1024
@@ -41,6 +42,8 @@ class Providers:
     ) -> None:
         self.profile = PROFILES[profile] if isinstance(profile, str) else profile
         self.calls = CallLog(log_path)
+        self.sink = Sink()
+        """Hears webhooks."""
         self.providers_url = ""
         self.site_url = ""
         self._seed = seed
@@ -86,6 +89,7 @@ class Providers:
         )
         for method, path, provider in routes:
             app.router.add_route(method, path, partial(self._desk.take, provider=provider))
+        app.add_routes(self.sink.routes())
         app.router.add_get("/_calls", self._show_calls)
         app.router.add_get("/_stats", self._show_stats)
         app.router.add_post("/_reset", self._forget)

@@ -20,4 +20,6 @@ async def main(process: Process) -> None:
     settings = load(CrawlerSettings)
     sites, firecrawl = load(SiteSettings), load(FirecrawlSettings)
     async with open_handler(settings, sites, firecrawl, load(AddressSettings).allowed) as handler:
-        await run_worker(process, WorkerSpec(JobKind.CRAWL, CrawlRequest, handler, settings))
+        await run_worker(
+            process, WorkerSpec(JobKind.CRAWL, CrawlRequest, handler, settings, settings.backoff)
+        )

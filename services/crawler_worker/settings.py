@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from forebay.settings import ApiKey, EndpointUrl, SettingsGroup, WorkerSettings
+from forebay.settings import ApiKey, EndpointUrl, ProviderWorkerSettings, SettingsGroup
 
 FIRECRAWL_CLOUD = "https://api.firecrawl.dev"
 
@@ -22,7 +22,7 @@ class CrawlProvider(StrEnum):
     """A crawler API in the shape of Firecrawl's."""
 
 
-class CrawlerSettings(WorkerSettings):
+class CrawlerSettings(ProviderWorkerSettings):
     """How the crawler digests its jobs."""
 
     model_config = SettingsConfigDict(env_prefix="FOREBAY_CRAWLER_", env_ignore_empty=True)

@@ -51,6 +51,13 @@ class CrashPoint(StrEnum):
     PRUNER_AFTER_LOOK = "pruner.after_look"
     """Chunks that no job points to are found, and not removed."""
 
+    NOTIFIER_BEFORE_DELIVERIES = "notifier.before_deliveries"
+    """A job has its end; nobody was told of it. Passed by workers and the reconciler."""
+    NOTIFIER_BEFORE_MARK = "notifier.before_mark"
+    """The deliveries are stored; the job does not know."""
+    WEBHOOK_AFTER_POST = "webhook.after_post"
+    """The receiver answered; nobody knows."""
+
     WORKER_AFTER_RECEIVE = "worker.after_receive"
     """A message is in hand; the store does not know."""
     WORKER_AFTER_CLAIM = "worker.after_claim"

@@ -154,6 +154,8 @@ class ErrorCode(StrEnum):
     """The worker died during the call and the job said `on_unknown = fail`."""
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
     """Every allowed attempt ended in an error that could have passed; `detail` has the last one."""
+    ENDPOINT_DISABLED = "endpoint_disabled"
+    """Of a webhook delivery: its endpoint is disabled or gone."""
     INTERNAL = "internal"
     """A defect of ours; the log has the details under the job's id."""
 
@@ -172,6 +174,7 @@ FAULTS: dict[ErrorCode, Fault] = {
     ErrorCode.CANCELED: Fault.CALLER,
     ErrorCode.OUTCOME_UNKNOWN: Fault.OURS,
     ErrorCode.ATTEMPTS_EXHAUSTED: Fault.PROVIDER,
+    ErrorCode.ENDPOINT_DISABLED: Fault.CALLER,
     ErrorCode.INTERNAL: Fault.OURS,
 }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from forebay.errors import ErrorCode, IllegalTransition, JobError
 
@@ -24,6 +24,16 @@ class JobKind(StrEnum):
     SEARCH = "search"
     CRAWL = "crawl"
     LLM = "llm"
+    WEBHOOK = "webhook"
+    """A delivery to a caller's own API; ours alone to submit, and shown as a delivery only."""
+
+
+CallerKind = Literal[JobKind.SEARCH, JobKind.CRAWL, JobKind.LLM]
+"""The kinds that a caller can submit."""
+CALLER_KINDS: frozenset[JobKind] = frozenset(get_args(CallerKind))
+DELIVERY_PREFIX = "msg_"
+"""Begins the id of a webhook job, which no path of a caller's job can name. Ids of callers' jobs
+sort before it."""
 
 
 class Lane(StrEnum):
@@ -180,6 +190,24 @@ class Idempotency:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """Where a job's caller wants to hear of its end, besides the tenant's endpoints."""
+
+    url: str
+    events: tuple[str, ...] = ()
+    """Empty: whatever the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """An end of a job that is still to be told: all that its deliveries say of it."""
+
+    generation: int
+    state: JobState
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderPreference:
     """Which providers to try, in order; empty means the worker's default."""
 
@@ -273,6 +301,12 @@ class Job:
     """The caller's own name for it in that batch."""
     key_id: str | None = None
     """The API key it was submitted with; None in open mode."""
+    webhook: WebhookTarget | None = None
+    notifies: bool = False
+    """Whether anybody is to hear of its end by webhook, as it was when the job was accepted."""
+    untold: tuple[JobEnd, ...] = ()
+    """With `notifies`: ends without deliveries yet, left by the write that ended the job. A retry
+    by hand leaves them there; a crash does too, and the notifier finds them."""
     tags: tuple[str, ...] = ()
     metadata: str = "{}"
     """The caller's own object, JSON text, given back verbatim."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Protocol
 
 from forebay.errors import JobError
 
@@ -19,6 +20,15 @@ class RetryDecision:
     """Try again `delay_s` seconds from now."""
 
     delay_s: float
+
+
+class Backoff(Protocol):
+    """Decides whether there is a next attempt, and when."""
+
+    def decide(
+        self, attempts: int, max_attempts: int, error: JobError, chance: float
+    ) -> RetryDecision | None:
+        """The next attempt, or None when there is none; see `RetryPolicy.decide`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,32 @@ class RetryPolicy:
         # Jitter is added on top, so that all who were told "2 seconds" do not return together.
         wish = min(max(retry_after_s, 0.0), self.max_retry_after_s)
         return wish + chance * min(self.base_s, self.cap_s)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySchedule:
+    """Fixed waits, one before each further attempt, for who was promised them.
+
+    Attributes:
+        waits_s: the first is between the first attempt and the second, in seconds.
+        spread: how much of a wait is added at most by chance, so that a herd does not return
+            together.
+        max_retry_after_s: a longer wish of the receiver is cut to this.
+    """
+
+    waits_s: tuple[float, ...]
+    spread: float = 0.1
+    max_retry_after_s: float = 86_400.0
+
+    def decide(
+        self, attempts: int, max_attempts: int, error: JobError, chance: float
+    ) -> RetryDecision | None:
+        """The next attempt, or None; see `RetryPolicy.decide`."""
+        if attempts >= max_attempts or not error.retryable:
+            return None
+        wait_s = self.waits_s[min(attempts, len(self.waits_s)) - 1]
+        wish_s = min(max(error.retry_after_s or 0.0, 0.0), self.max_retry_after_s)
+        return RetryDecision(max(wait_s, wish_s) * (1 + self.spread * chance))
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:

@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from forebay.errors import ConfigurationError
 from forebay.jobs import JobKind
+from forebay.retry import RetryPolicy
 
 SECRETS_DIR = "FOREBAY_SECRETS_DIR"
 
@@ -176,10 +177,6 @@ class WorkerSettings(SettingsGroup):
     """How long a claim holds without a renewal; renewed every third of it."""
     grace_s: Annotated[float, Field(ge=0)] = 30.0
     """After SIGTERM: how long running calls may take to finish."""
-    retry_base_s: Annotated[float, Field(gt=0)] = 1.0
-    """Upper bound of the first backoff."""
-    retry_cap_s: Annotated[float, Field(gt=0)] = 60.0
-    """Upper bound of any backoff."""
 
     @model_validator(mode="after")
     def _prefetch_is_close_to_concurrency(self) -> WorkerSettings:
@@ -201,24 +198,49 @@ class WorkerSettings(SettingsGroup):
         return self.prefetch if self.prefetch is not None else self.most_prefetch
 
 
+class ProviderWorkerSettings(WorkerSettings):
+    """Of a worker that calls a provider: besides, how it waits before it calls again."""
+
+    retry_base_s: Annotated[float, Field(gt=0)] = 1.0
+    """Upper bound of the first backoff."""
+    retry_cap_s: Annotated[float, Field(gt=0)] = 60.0
+    """Upper bound of any backoff."""
+
+    @property
+    def backoff(self) -> RetryPolicy:
+        """How long to wait between two attempts."""
+        return RetryPolicy(self.retry_base_s, self.retry_cap_s)
+
+
 class AddressSettings(SettingsGroup):
     """Which targets may be called although the address guard forbids them."""
 
     crawler_allow_hosts: str = ""
     """For development: exact `host:port` pairs that may be crawled, separated by commas."""
+    webhook_allow_hosts: str = ""
+    """For development: exact `host:port` pairs that webhooks may be sent to, separated by
+    commas."""
 
     @property
     def allowed(self) -> frozenset[tuple[str, int]]:
-        """The pairs; raises `ConfigurationError` for an entry that is not `host:port`."""
-        return frozenset(_host_port(part) for part in self.crawler_allow_hosts.split(",") if part)
+        """What may be crawled; raises `ConfigurationError` for what is not `host:port`."""
+        return _host_ports("FOREBAY_CRAWLER_ALLOW_HOSTS", self.crawler_allow_hosts)
+
+    @property
+    def webhook_allowed(self) -> frozenset[tuple[str, int]]:
+        """What webhooks may be sent to; raises `ConfigurationError` as `allowed` does."""
+        return _host_ports("FOREBAY_WEBHOOK_ALLOW_HOSTS", self.webhook_allow_hosts)
 
 
-def _host_port(text: str) -> tuple[str, int]:
+def _host_ports(setting: str, text: str) -> frozenset[tuple[str, int]]:
+    return frozenset(_host_port(setting, part) for part in text.split(",") if part)
+
+
+def _host_port(setting: str, text: str) -> tuple[str, int]:
     host, _, port = text.strip().rpartition(":")
     if not host or not port.isdigit():
         raise ConfigurationError(
-            f"FOREBAY_CRAWLER_ALLOW_HOSTS: '{text}' is not host:port; name exact pairs such as "
-            "localhost:8080"
+            f"{setting}: '{text}' is not host:port; name exact pairs such as localhost:8080"
         )
     return host.strip("[]").lower(), int(port)
 

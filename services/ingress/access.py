@@ -20,7 +20,7 @@ class Access(StrEnum):
     READ = "read"
     """Changes nothing."""
     WRITE = "write"
-    """Makes or changes jobs."""
+    """Makes or changes jobs and webhook endpoints."""
     MANAGE = "manage"
     """Makes or changes what decides who may do what."""
 
@@ -56,6 +56,18 @@ NEEDS: Mapping[str, Access] = MappingProxyType(
         "GET /v1/batches/{batch_id}/results": Access.READ,
         "POST /v1/batches/{batch_id}/cancel": Access.WRITE,
         "POST /v1/batches/{batch_id}/retry": Access.WRITE,
+        "POST /v1/webhook-endpoints": Access.WRITE,
+        "GET /v1/webhook-endpoints": Access.READ,
+        "GET /v1/webhook-endpoints/{endpoint_id}": Access.READ,
+        "PATCH /v1/webhook-endpoints/{endpoint_id}": Access.WRITE,
+        "DELETE /v1/webhook-endpoints/{endpoint_id}": Access.WRITE,
+        # Who knows the secret can sign: not for those who only look.
+        "GET /v1/webhook-endpoints/{endpoint_id}/secret": Access.WRITE,
+        "POST /v1/webhook-endpoints/{endpoint_id}/rotate-secret": Access.WRITE,
+        "POST /v1/webhook-endpoints/{endpoint_id}/test": Access.WRITE,
+        "GET /v1/webhook-deliveries": Access.READ,
+        "GET /v1/webhook-deliveries/{delivery_id}": Access.READ,
+        "POST /v1/webhook-deliveries/{delivery_id}/redeliver": Access.WRITE,
         "POST /v1/keys": Access.MANAGE,
         "GET /v1/keys": Access.MANAGE,
         "DELETE /v1/keys/{key_id}": Access.MANAGE,

@@ -20,6 +20,7 @@ from forebay.progress import Live
 from forebay.settings import AddressSettings, AttemptSettings, BrokerSettings, StoreSettings, load
 from forebay.store import JobStore
 from forebay.store.batches import BatchStore
+from forebay.store.endpoints import EndpointStore
 from forebay.store.group_commit import GroupCommit, PendingLimits
 from forebay.store.keys import KeyStore
 from forebay.store.mongo import open_store
@@ -43,10 +44,23 @@ from ingress.publishing import PublishPump
 from ingress.readiness import Readiness
 from ingress.request_quota import RequestQuota
 from ingress.room import Room
-from ingress.routes import batches, control, docs, events, health, jobs, keys, replay, submit
+from ingress.routes import (
+    batches,
+    control,
+    docs,
+    events,
+    health,
+    jobs,
+    keys,
+    replay,
+    submit,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 from ingress.server import Stop, build_server, listen
 from ingress.settings import AccessSettings, Authentication, IngressSettings, PressureSettings
 from ingress.submission import Bounds, Clock, Desk, JobBuilder, Rules, utc_now
+from ingress.webhooks import Webhooks
 
 LOOK_S = 2.0
 """How often the store is asked which of the jobs that callers wait for are done: they hear of it
@@ -61,6 +75,7 @@ class Stores:
     batches: BatchStore
     keys: KeyStore
     paces: PaceStore
+    endpoints: EndpointStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +108,12 @@ async def main(process: Process) -> None:
     settings = load(IngressSettings)
     access = load(AccessSettings)
     settings.require_safe_address(access.authentication)
-    rules = Rules(load(AttemptSettings), AddressGuard(load(AddressSettings).allowed))
+    addresses = load(AddressSettings)
+    rules = Rules(
+        load(AttemptSettings),
+        AddressGuard(addresses.allowed),
+        AddressGuard(addresses.webhook_allowed),
+    )
     pressure = load(PressureSettings)
     choices = Choices(settings, access, pressure, rules)
     broker, mongodb = load(BrokerSettings), load(StoreSettings)
@@ -109,7 +129,7 @@ async def main(process: Process) -> None:
         )
         live = RabbitLive(broker, process.name, LIVE_EXCHANGE, process.metrics, process.logger)
         outside = Outside(
-            Stores(store, store.batches, store.keys, store.paces),
+            Stores(store, store.batches, store.keys, store.paces, store.endpoints),
             publisher,
             live,
             process.metrics,
@@ -170,6 +190,7 @@ async def open_services(outside: Outside, choices: Choices) -> AsyncIterator[Ser
             desk=Desk(builder, commit, store, pump, outside.metrics, bounds),
             batch_store=stores.batches,
             batches=Batches(builder, store, stores.batches, pump, outside.clock, bounds),
+            webhooks=Webhooks(stores.endpoints, store, choices.rules.webhook_guard, outside.clock),
             waiting=waiting,
             room=room,
             hub=hub,
@@ -210,7 +231,8 @@ def create_app(open_services: OpenServices) -> FastAPI:
     )
     # As they are, not by `include_router`: its indirection costs more than the matching itself.
     # Submitting comes first, because routes are tried in this order.
-    for routes in (submit, replay, jobs, control, events, batches, keys, health):
+    webhooks = (webhook_endpoints, webhook_deliveries)
+    for routes in (submit, replay, jobs, control, events, batches, *webhooks, keys, health):
         app.router.routes.extend(routes.router.routes)
     docs.add_docs(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign] # the documented way

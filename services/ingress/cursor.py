@@ -11,15 +11,16 @@ from ingress.body import validation_error
 from ingress.problems import InvalidPart
 
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+DELIVERY_ID = re.compile(r"msg_[0-9a-f]{32}")
 BATCH_ID = re.compile(r"batch_[0-9a-f]{32}")
 
 
 def encode(tenant: str, last_id: str) -> str:
-    """The cursor after the job with this id, for this tenant only."""
+    """The cursor after what has this id, for this tenant only."""
     return base64.urlsafe_b64encode(f"{_mark(tenant)}{last_id}".encode()).decode().rstrip("=")
 
 
-def decode(tenant: str, cursor: str) -> str:
+def decode(tenant: str, cursor: str, of: re.Pattern[str] = JOB_ID) -> str:
     """The id inside; raises `RequestRefused` for anything that `encode` did not make for it."""
     try:
         padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
@@ -27,7 +28,7 @@ def decode(tenant: str, cursor: str) -> str:
     except (UnicodeError, binascii.Error):
         text = ""
     last_id = text.removeprefix(_mark(tenant))
-    if text == last_id or not JOB_ID.fullmatch(last_id):
+    if text == last_id or not of.fullmatch(last_id):
         detail = "Input should be the cursor of an earlier page"
         raise validation_error([InvalidPart(parameter="cursor", detail=detail)])
     return last_id

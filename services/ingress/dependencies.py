@@ -22,6 +22,7 @@ from ingress.readiness import Readiness
 from ingress.room import Room
 from ingress.settings import IngressSettings
 from ingress.submission import Clock, Desk
+from ingress.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Services:
     desk: Desk
     batch_store: BatchStore
     batches: Batches
+    webhooks: Webhooks
     waiting: Watch
     room: Room
     hub: Hub

@@ -13,12 +13,12 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from forebay.jobs import JobKind
+from forebay.jobs import CALLER_KINDS
 from ingress.dependencies import services_of
 from ingress.error_handlers import respond
 from ingress.submission import overloaded
 
-SUBMISSIONS = frozenset({"/v1/jobs", *(f"/v1/{kind}" for kind in JobKind)})
+SUBMISSIONS = frozenset({"/v1/jobs", *(f"/v1/{kind}" for kind in CALLER_KINDS)})
 
 
 class Door:

@@ -20,7 +20,17 @@ from ingress.submission import store_unavailable
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 _OUR_PATHS = re.compile(
-    r"/v1/jobs(/replay|/job_[0-9a-f]{32}(/(result|cancel|retry|events))?)?|/v1/(search|crawl|llm)|/v1/batches(/batch_[0-9a-f]{32}(/(results|cancel|retry))?)?|/v1/keys(/key_[0-9a-f]{32})?|/(livez|readyz|metrics|docs)"
+    "|".join(
+        (
+            r"/v1/jobs(/replay|/job_[0-9a-f]{32}(/(result|cancel|retry|events))?)?",
+            r"/v1/(search|crawl|llm)",
+            r"/v1/batches(/batch_[0-9a-f]{32}(/(results|cancel|retry))?)?",
+            r"/v1/webhook-endpoints(/we_[0-9a-f]{32}(/(secret|rotate-secret|test))?)?",
+            r"/v1/webhook-deliveries(/msg_[0-9a-f]{32}(/redeliver)?)?",
+            r"/v1/keys(/key_[0-9a-f]{32})?",
+            r"/(livez|readyz|metrics|docs)",
+        )
+    )
 )
 
 

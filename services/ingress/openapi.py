@@ -16,6 +16,7 @@ from ingress.key_views import KeyList, KeyView, NewKey, NewKeyView
 from ingress.problems import Problem
 from ingress.routes.described import problems
 from ingress.routes.replay import ReplayPreview, ReplayRequest
+from ingress.routes.webhook_endpoints import EndpointPatch, EndpointSubmission
 from ingress.schemas import (
     BatchSubmission,
     CrawlItem,
@@ -26,18 +27,27 @@ from ingress.schemas import (
     SearchSubmission,
 )
 from ingress.views import JobList, JobSummary, JobView
+from ingress.webhook_views import (
+    DeliveryList,
+    DeliveryView,
+    EndpointList,
+    EndpointSecretView,
+    EndpointView,
+)
 
 _SCHEMAS = "#/components/schemas/{model}"
 # What the direct routes read and say. The framework sees only a part of it, and leaves every null
 # out of the examples.
 _SAID = (JobView, JobSummary, JobList, BatchView, ResultLine, ReplayPreview, Problem)
 _SAID_OF_KEYS = (KeyView, NewKeyView, KeyList)
+_SAID_OF_WEBHOOKS = (EndpointView, EndpointSecretView, EndpointList, DeliveryView, DeliveryList)
 _READ = (
     *(SearchSubmission, CrawlSubmission, LlmSubmission),
     *(SearchRequest, CrawlRequest, LlmRequest),
     *(BatchSubmission, SearchItem, CrawlItem, LlmItem),
     ReplayRequest,
     NewKey,
+    *(EndpointSubmission, EndpointPatch),
 )
 _BEARER = {
     "type": "http",
@@ -89,7 +99,8 @@ def _ask_for_key(operation: dict[str, Any]) -> None:
 def _models() -> dict[str, Any]:
     _, read = models_json_schema([(model, "validation") for model in _READ], ref_template=_SCHEMAS)
     _, said = models_json_schema(
-        [(model, "serialization") for model in (*_SAID, *_SAID_OF_KEYS)], ref_template=_SCHEMAS
+        [(model, "serialization") for model in (*_SAID, *_SAID_OF_KEYS, *_SAID_OF_WEBHOOKS)],
+        ref_template=_SCHEMAS,
     )
     return {**read["$defs"], **said["$defs"]}
 

@@ -46,6 +46,8 @@ class ProblemCode(StrEnum):
     before, perhaps this caller without hearing the answer. Nothing was changed now."""
     TOO_MANY_KEYS = "too_many_keys"
     """The tenant has as many live API keys as it may have; revoke one first."""
+    TOO_MANY_ENDPOINTS = "too_many_endpoints"
+    """The tenant has as many webhook endpoints as it may have; remove one first."""
     REQUEST_TIMEOUT = "request_timeout"
     """The request did not come in time; nothing was accepted."""
     PAYLOAD_TOO_LARGE = "payload_too_large"
@@ -96,6 +98,7 @@ _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.NOT_TERMINAL: ProblemKind(409, "The job is not done yet", retryable=True),
     ProblemCode.OTHER_GENERATION: ProblemKind(409, "The job is in another generation"),
     ProblemCode.TOO_MANY_KEYS: ProblemKind(409, "The tenant has too many API keys"),
+    ProblemCode.TOO_MANY_ENDPOINTS: ProblemKind(409, "There are too many webhook endpoints"),
     ProblemCode.RESULT_EXPIRED: ProblemKind(410, "The result is kept no longer"),
     ProblemCode.EVENTS_EXPIRED: ProblemKind(410, "The events are kept no longer"),
     ProblemCode.PAYLOAD_TOO_LARGE: ProblemKind(413, "The body is too large"),
@@ -128,6 +131,7 @@ _JOBS: dict[str, ProblemKind] = {
     ErrorCode.CANCELED: ProblemKind(409, "The job was canceled"),
     ErrorCode.OUTCOME_UNKNOWN: ProblemKind(502, "Nobody knows how the call ended"),
     ErrorCode.ATTEMPTS_EXHAUSTED: ProblemKind(502, "Every attempt failed"),
+    ErrorCode.ENDPOINT_DISABLED: ProblemKind(409, "The webhook endpoint is disabled"),
     ErrorCode.INTERNAL: _REQUESTS[ProblemCode.INTERNAL],
 }
 

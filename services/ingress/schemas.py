@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, PlainValidator, StringConstraints, TypeA
 from pydantic.json_schema import WithJsonSchema
 
 from forebay.batches import MOST_ITEMS
+from forebay.endpoints import WebhookEvent
 from forebay.jobs import JobKind, Lane, OnUnknown
 from forebay.requests import (
     WHOLE,
@@ -25,6 +26,7 @@ from forebay.requests import (
     RequestModel,
     SearchRequest,
     Several,
+    WebUrl,
 )
 
 _RFC_3339 = re.compile(
@@ -72,6 +74,15 @@ class RetryChoice(RequestModel):
     """When a worker died during the call: `retry` calls again, `fail` ends the job."""
 
 
+class WebhookChoice(RequestModel):
+    """Where to tell of the job's end; signed with the secret of the endpoint `default`."""
+
+    url: WebUrl
+    """Where to POST."""
+    events: Annotated[Several[WebhookEvent], Field(max_length=8)] = ()
+    """Which ends to tell of; empty: any."""
+
+
 class Submission(RequestModel):
     """What all jobs have besides their kind and input; everything has a default."""
 
@@ -85,6 +96,8 @@ class Submission(RequestModel):
     deadline: Moment | None = None
     """Not finished by then: expired."""
     retry: RetryChoice = RetryChoice()
+    webhook: WebhookChoice | None = None
+    """Where to tell of its end, besides your webhook endpoints."""
     result_ttl_s: Annotated[int, Field(ge=60, le=30 * 86_400), WHOLE] = 86_400
     """How long the finished job and its result are kept, in seconds."""
     tags: Annotated[Several[Tag], Field(max_length=20)] = ()

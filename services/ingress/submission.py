@@ -20,7 +20,15 @@ from uuid_utils import uuid7
 
 from forebay.addresses import AddressGuard
 from forebay.errors import StoreOverloaded, StoreUnavailable
-from forebay.jobs import Idempotency, Job, JobKind, JobState, ProviderPreference, first_state
+from forebay.jobs import (
+    Idempotency,
+    Job,
+    JobKind,
+    JobState,
+    ProviderPreference,
+    WebhookTarget,
+    first_state,
+)
 from forebay.requests import CrawlRequest
 from forebay.settings import AttemptSettings
 from forebay.store import Inserted, InsertResult, JobRef, JobStore
@@ -53,6 +61,8 @@ class Origin:
     idempotency: Idempotency | None = None
     key_id: str | None = None
     """The API key it came with."""
+    listened: bool = False
+    """Whether the tenant has webhook endpoints, which may want to hear of the job's end."""
     input_at: str = "/input"
     """Where the input is in the body, as a JSON pointer."""
 
@@ -71,6 +81,8 @@ class Rules:
 
     attempts: AttemptSettings
     guard: AddressGuard
+    """Of crawled pages."""
+    webhook_guard: AddressGuard = AddressGuard()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,8 @@ class JobBuilder:
             result_ttl_s=submission.result_ttl_s,
             idempotency=origin.idempotency,
             key_id=origin.key_id,
+            webhook=_target(submission),
+            notifies=origin.listened or submission.webhook is not None,
             tags=submission.tags,
             metadata=metadata_text(submission.metadata),
             traceparent=origin.traceparent,
@@ -132,13 +146,11 @@ class JobBuilder:
         start_by, deadline = submission.start_by, submission.deadline
         if start_by is not None and deadline is not None and start_by > deadline:
             raise _invalid("/start_by", "It must not be after `deadline`")
-        request = submission.input
-        if not isinstance(request, CrawlRequest):
-            return
-        reason = self._rules.guard.check_url(request.url)
-        if reason is not None:
-            said = f"It must not be called from here: it is {reason}."
-            raise _refuse_part(ProblemCode.ADDRESS_FORBIDDEN, f"{origin.input_at}/url", said)
+        request, webhook = submission.input, submission.webhook
+        if isinstance(request, CrawlRequest):
+            check_address(self._rules.guard, request.url, f"{origin.input_at}/url")
+        if webhook is not None:
+            check_address(self._rules.webhook_guard, webhook.url, "/webhook/url")
 
 
 class Desk:
@@ -303,6 +315,22 @@ def _come_back(code: ProblemCode, detail: str) -> RequestRefused:
 def _refuse_part(code: ProblemCode, pointer: str, detail: str) -> RequestRefused:
     part = InvalidPart(pointer=pointer, detail=detail)
     return RequestRefused(code, f"`{pointer[1:].replace('/', '.')}`: {detail}", errors=(part,))
+
+
+def check_address(guard: AddressGuard, url: str, pointer: str) -> None:
+    """Raise `RequestRefused` when a URL must not be called, judged by its letters."""
+    reason = guard.check_url(url)
+    if reason is not None:
+        said = f"It must not be called from here: it is {reason}."
+        raise _refuse_part(ProblemCode.ADDRESS_FORBIDDEN, pointer, said)
+
+
+def _target(submission: JobSubmission) -> WebhookTarget | None:
+    if submission.webhook is None:
+        return None
+    return WebhookTarget(
+        submission.webhook.url, tuple(event.value for event in submission.webhook.events)
+    )
 
 
 def _invalid(pointer: str, detail: str) -> RequestRefused:

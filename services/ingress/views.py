@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
-from forebay.jobs import Attempt, Job, JobKind, JobState, Lane
+from forebay.jobs import Attempt, CallerKind, Job, JobState, Lane
 from ingress.problems import Problem, job_problem
 
 POLL_S = 1
@@ -121,7 +121,7 @@ class JobSummary(_View):
 
     id: str
     object: Literal["job"]
-    kind: JobKind
+    kind: CallerKind
     state: JobState
     done: bool
     """Whether the state is final."""

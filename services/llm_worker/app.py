@@ -15,4 +15,6 @@ async def main(process: Process) -> None:
     """Work until a stop signal."""
     settings = load(LlmSettings)
     async with open_handler(settings) as handler:
-        await run_worker(process, WorkerSpec(JobKind.LLM, LlmRequest, handler, settings))
+        await run_worker(
+            process, WorkerSpec(JobKind.LLM, LlmRequest, handler, settings, settings.backoff)
+        )

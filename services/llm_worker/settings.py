@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from forebay.settings import ApiKey, EndpointUrl, WorkerSettings
+from forebay.settings import ApiKey, EndpointUrl, ProviderWorkerSettings
 from llm_worker.providers import ProviderName
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -26,7 +26,7 @@ class TokenLimitField(StrEnum):
     MAX_COMPLETION_TOKENS = "max_completion_tokens"
 
 
-class LlmSettings(WorkerSettings):
+class LlmSettings(ProviderWorkerSettings):
     """How the LLM worker digests its jobs, and with which APIs.
 
     The process starts without any key; a job for a provider whose key is missing fails with

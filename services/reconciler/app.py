@@ -9,13 +9,16 @@ from forebay.probes import Probes
 from forebay.process import Process
 from forebay.settings import BrokerSettings, ProbeSettings, StoreSettings, load
 from forebay.store import JobStore
+from forebay.store.endpoints import EndpointStore
 from forebay.store.mongo import open_store
 from forebay.store.paces import PaceStore
 from forebay.store.patience import Preparation
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
+from forebay.webhooks.notifier import Notifier
 from reconciler.census import Census
 from reconciler.loop import Turn, run_loop
+from reconciler.notifier import NotifierLoop
 from reconciler.outbox import Outbox
 from reconciler.pruner import Pruner
 from reconciler.refiller import Refiller, RefillRules
@@ -35,7 +38,7 @@ async def main(process: Process) -> None:
         ) as publisher,
     ):
         preparation = Preparation(store)
-        loops = endless_loops(process, settings, store, store.paces, publisher)
+        loops = endless_loops(process, settings, store, store.paces, store.endpoints, publisher)
         async with Probes(load(ProbeSettings), process.metrics, lambda: preparation.lacking):
             if await preparation.run(process.signals.drain):
                 await turn_until_stopped(process, loops)
@@ -47,6 +50,7 @@ def endless_loops(
     settings: ReconcilerSettings,
     store: JobStore,
     paces: PaceStore,
+    endpoints: EndpointStore,
     publisher: RabbitPublisher,
 ) -> dict[str, tuple[Turn, float]]:
     """Every loop by its name: one turn of it, and the pause between two in seconds."""
@@ -57,10 +61,18 @@ def endless_loops(
     refiller = Refiller(store, publisher, outbox, logger, rules)
     rescuer = Rescuer(store, publisher, metrics, logger, batch=settings.batch)
     pruner = Pruner(store, metrics, logger, batch=settings.batch)
+    notifier = NotifierLoop(
+        store,
+        Notifier(store, endpoints),
+        logger,
+        after_s=settings.notify_after_s,
+        batch=settings.batch,
+    )
     return {
         "relay": (relay.turn, settings.relay_every_s),
         "rescuer": (rescuer.turn, settings.rescuer_every_s),
         "refiller": (refiller.turn, settings.refiller_every_s),
+        "notifier": (notifier.turn, settings.notifier_every_s),
         "pruner": (pruner.turn, settings.pruner_every_s),
         "census": (Census(store, paces, metrics).turn, settings.census_every_s),
     }

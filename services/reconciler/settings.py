@@ -31,6 +31,10 @@ class ReconcilerSettings(SettingsGroup):
     """How often the refiller compares the store with the queues."""
     lost_after_s: Annotated[float, Field(gt=0)] = 40.0
     """A job that waits this long for a worker while its queue is empty is published again."""
+    notifier_every_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often the notifier looks for jobs with an end of which nobody was told by webhook."""
+    notify_after_s: Annotated[float, Field(ge=0)] = 2.0
+    """How long the worker that ended a job has to make its webhook deliveries itself."""
     pruner_every_s: Annotated[float, Field(gt=0)] = 30.0
     """How often the pruner looks at a batch of the large results for what no job points to.
 

@@ -7,11 +7,11 @@ from typing import Annotated
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from forebay.settings import ApiKey, EndpointUrl, WorkerSettings
+from forebay.settings import ApiKey, EndpointUrl, ProviderWorkerSettings
 from search_worker.providers import ProviderName
 
 
-class SearchSettings(WorkerSettings):
+class SearchSettings(ProviderWorkerSettings):
     """How the search worker digests its jobs, and with which search APIs.
 
     The process starts without any key; a job for a search API whose key is missing fails with

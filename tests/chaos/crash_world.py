@@ -259,6 +259,17 @@ WRITERS = Column(
         Place(CrashPoint.WORKER_AFTER_DEAD_LETTER, hits=(1, 3), needs=Sort.DOOMED),
     ),
 )
+TELLERS = Column(
+    "F4",
+    ("search_worker",),
+    (
+        Place(CrashPoint.NOTIFIER_BEFORE_DELIVERIES),
+        Place(CrashPoint.NOTIFIER_BEFORE_MARK),
+    ),
+)
+POSTERS = Column("F4", ("webhook_worker",), (Place(CrashPoint.WEBHOOK_AFTER_POST),))
+TOLD = (TELLERS, POSTERS)
+"""Passed only where somebody is told by webhook: tests/chaos/test_webhooks.py."""
 COLUMNS = (INGRESS, RECONCILERS, SEARCHERS, WRITERS)
 
 

@@ -15,7 +15,7 @@ from forebay.outcomes import Call, Outcome, Succeeded
 from forebay.process import Process, run
 from forebay.progress import Write
 from forebay.requests import SearchRequest
-from forebay.settings import WorkerSettings
+from forebay.settings import ProviderWorkerSettings
 from forebay.worker.runtime import WorkerSpec, run_worker
 
 POISON = "poison"
@@ -43,8 +43,10 @@ class Handler:
 
 async def main(process: Process) -> None:
     """Work until a stop signal."""
-    settings = WorkerSettings(concurrency=CONCURRENCY, lease_s=LEASE_S, grace_s=5)
-    await run_worker(process, WorkerSpec(JobKind.SEARCH, SearchRequest, Handler(), settings))
+    settings = ProviderWorkerSettings(concurrency=CONCURRENCY, lease_s=LEASE_S, grace_s=5)
+    await run_worker(
+        process, WorkerSpec(JobKind.SEARCH, SearchRequest, Handler(), settings, settings.backoff)
+    )
 
 
 if __name__ == "__main__":

@@ -14,12 +14,18 @@ from forebay.broker.topology import MOST_DEAD, MOST_WAITING
 from forebay.jobs import Job, JobKind
 from forebay.settings import StoreSettings, WorkerSettings
 from forebay.store.results import INLINE_BYTES
+from forebay.webhooks.delivery import KEPT_S
 from scripts.reference_pages import ROOT
 from tests.deploy.manifests.rendering import Object, render
 
 PAGE = (ROOT / "docs" / "capacity.md").read_text(encoding="utf-8")
 KINDS = tuple(JobKind)
-WORKERS = {"search": "search-worker", "crawl": "crawler-worker", "llm": "llm-worker"}
+WORKERS = {
+    "search": "search-worker",
+    "crawl": "crawler-worker",
+    "llm": "llm-worker",
+    "webhook": "webhook-worker",
+}
 PRODUCTION = "k8s/overlays/production"
 SAME = 0.005
 """Values are rounded to about three digits."""
@@ -94,8 +100,8 @@ def test_the_example_has_the_defaults_of_the_code() -> None:
     for concurrency, prefetch in zip(values_of("concurrency"), values_of("prefetch"), strict=True):
         assert WorkerSettings(concurrency=int(concurrency)).most_prefetch == prefetch
     assert values_of("concurrency")[0] == WorkerSettings.model_fields["concurrency"].default
-    (kept,) = set(values_of("kept"))
-    assert kept == Job.__dataclass_fields__["result_ttl_s"].default
+    default = Job.__dataclass_fields__["result_ttl_s"].default
+    assert values_of("kept") == [default, default, default, KEPT_S]
     assert "`1000000 / rate`" in PAGE
     assert f"{MOST_WAITING:,} messages" in PAGE
     assert f"takes {MOST_DEAD:,}" in PAGE
@@ -107,7 +113,7 @@ def test_the_sums_in_the_text_are_those_of_the_table() -> None:
     peak = sum(values_of("peak"))
     assert f"A peak of {peak:g} accepts".lower() in PAGE.lower()
     assert f"{sum(values_of('disk')):.0f} GB in the example" in PAGE
-    search, _, llm = values_of("drain")
+    search, _, llm, _ = values_of("drain")
     assert f"another {round(llm / 60)} minutes of delay" in PAGE
     assert f"without the search engine {round(search / 60)}." in PAGE
 
@@ -124,7 +130,7 @@ def test_the_example_is_what_the_manifests_scale_to(kind: JobKind) -> None:
     assert float(quota) == values_of("quota")[column]
     assert scaled["spec"]["maxReplicaCount"] == values_of("most_replicas")[column]
     least = min(int(one["metadata"]["value"]) for one in scaled["spec"]["triggers"])
-    assert f"manifests have {least} for a concurrency of 20" in PAGE
+    assert f"{least} for a concurrency of {values_of('concurrency')[column]:g}" in PAGE
     assert least > values_of("prefetch")[column]
 
 

@@ -24,8 +24,10 @@ from forebay.jobs import JobKind
 from forebay.requests import CrawlRequest, LlmRequest, SearchRequest
 from forebay.telemetry.metrics import Metrics
 from scripts.reference_pages import ROOT, settings_groups
+from tests.deploy.manifests.network import NAMESPACE_NAME, End, Flow, allowed, ends, policies
 from tests.deploy.manifests.objects import pods
 from tests.deploy.manifests.rendering import KUBECTL, Object, Render, render
+from tests.deploy.manifests.workbench import changed
 
 from .commands import PAGES, Command, blocks, exists, of_program, overlay_of_the_reader, text
 
@@ -364,6 +366,19 @@ def test_every_component_of_production_is_described() -> None:
         )
         == listed
     )
+
+
+def test_the_policy_for_a_receiver_in_the_cluster_opens_it_to_webhooks_alone() -> None:
+    (shown,) = (one for one in blocks("docs/deploy.md") if "name: webhooks-to-the-shop" in one)
+    where = changed(render(PRODUCTION), lambda bench: bench.add(yaml.safe_load(shown)))
+    shop = End("shop", "10.244.9.9", {"app": "shop"}, "my-app", {NAMESPACE_NAME: "my-app"})
+    callers = {
+        name
+        for name, source in ends(where).items()
+        if allowed(policies(where), Flow(source, shop, 8000))
+    }
+    assert callers == {"webhook-worker"}
+    assert "FOREBAY_WEBHOOK_ALLOW_HOSTS=shop.my-app:8000" in text("docs/deploy.md")
 
 
 def test_the_operators_are_those_whose_schemas_are_checked() -> None:

@@ -19,8 +19,8 @@ import pytest
 from forebay.local.stack import Stack
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/http-api.md")
-ID = re.compile(r"(?:job|batch|key)_[0-9a-f]{32}")
+PAGES = ("README.md", "docs/http-api.md", "docs/webhooks.md")
+ID = re.compile(r"(?:job|batch|key|we|msg)_[0-9a-f]{32}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
@@ -75,6 +75,7 @@ class Reader:
     def run(self, command: str) -> Any:
         command = command.replace("http://127.0.0.1:8080", self.stack.ingress_url)
         command = command.replace("http://127.0.0.1:9081", self.stack.site_url)
+        command = command.replace("http://127.0.0.1:9080", self.stack.providers_url)
         command = ID.sub(lambda found: self.ids[found[0]], command)
         done = subprocess.run(shlex.split(command), capture_output=True, check=True, timeout=40)
         return understood(done.stdout.decode())

@@ -39,8 +39,16 @@ class Expected:
     outcomes: list[str] = field(default_factory=list)
     last_token: str | None = None
     """Under which the last attempt was ended."""
+    ends_before: list[tuple[int, JobState]] = field(default_factory=list)
+    """Of the generations before this one."""
     tokens: list[str] = field(default_factory=list)
     """All leases there ever were."""
+
+    @property
+    def untold(self) -> list[tuple[int, JobState]]:
+        """Every end it had: each is to be told, and nobody tells here."""
+        now = [(self.generation, self.state)] if self.state.terminal else []
+        return [*self.ends_before, *now]
 
     @property
     def leased(self) -> bool:
@@ -139,6 +147,7 @@ class Expected:
 
     def replay(self) -> None:
         """Queued again by hand."""
+        self.ends_before.append((self.generation, self.state))
         self.generation += 1
         self.attempts = 0
         self.state, self.due, self.published = JobState.QUEUED, False, False

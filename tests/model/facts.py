@@ -22,6 +22,7 @@ def facts(job: Job) -> dict[str, Any]:
         "error": code(job.error),
         "dead_lettered": job.dead_lettered,
         "outcomes": [attempt.outcome for attempt in job.history],
+        "untold": [(end.generation, end.state) for end in job.untold],
         "ended": (job.finished_at is not None, job.expires_at is not None),
     }
 
@@ -38,6 +39,7 @@ def facts_of(model: Expected) -> dict[str, Any]:
         "error": model.error,
         "dead_lettered": model.dead_lettered,
         "outcomes": model.outcomes,
+        "untold": model.untold,
         "ended": (model.state.terminal, model.state.terminal),
     }
 

@@ -121,6 +121,7 @@ class StoresAgree(RuleBasedStateMachine):
             start_by=start and now() + start,
             deadline=deadline and now() + deadline,
             idempotency=key and Idempotency(key, "same body"),
+            notifies=True,
         )
         if wait is not None:
             job = job.evolve(state=JobState.SCHEDULED, not_before=now() + wait, queued_at=None)

@@ -34,6 +34,7 @@ RECONCILER = Finder("reconciler", ("tests/unit/reconciler",))
 STORE = Finder("store", ("tests/unit/store",))
 CLIENT = Finder("client", ("tests/unit/client",))
 WORKER = Finder("worker", ("tests/unit/worker",))
+WEBHOOK_WORKER = Finder("webhook worker", ("tests/unit/webhook_worker",))
 INGRESS = Finder("ingress", ("tests/unit/ingress", "-k", "not test_docs"))
 HTTP = Finder("http and its address guard", ("tests/unit/http",))
 IN_MEMORY = Finder("store contract in memory", ("tests/contract/store", "-k", "memory"))
@@ -68,6 +69,7 @@ FINDERS = (
     CLIENT,
     HTTP,
     WORKER,
+    WEBHOOK_WORKER,
     INGRESS,
     IN_MEMORY,
     FAKE_BROKER,

@@ -55,6 +55,12 @@ schemathesis.openapi.format(
         lambda number: cursor.encode(TENANT, f"job_{number:032x}")
     ),
 )
+schemathesis.openapi.format(
+    "delivery-cursor",
+    strategies.integers(0, 2**128 - 1).map(
+        lambda number: cursor.encode(TENANT, f"msg_{number:032x}")
+    ),
+)
 
 
 @schemathesis.serializer("application/x-ndjson")

@@ -26,6 +26,7 @@ from forebay.requests import INPUT_MODELS
 from forebay.retry import RetryPolicy
 from forebay.settings import AttemptSettings
 from forebay.store.batches import MemoryBatchStore
+from forebay.store.endpoints import MemoryEndpointStore
 from forebay.store.keys import MemoryKeyStore
 from forebay.store.memory import MemoryJobStore
 from forebay.store.paces import MemoryPaceStore
@@ -34,6 +35,8 @@ from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 from forebay.testing.broker import FakeBroker
 from forebay.testing.live import FakeLive
+from forebay.webhooks.delivery import DeliveryRequest
+from forebay.webhooks.notifier import Notifier
 from forebay.worker.call import CallLimits, LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
 from forebay.worker.pool import Pool
@@ -46,6 +49,7 @@ from ingress.submission import Rules
 
 BULK_S = 0.3
 """Long enough to be canceled meanwhile, short enough for those who follow it to the end."""
+MODELS = {**INPUT_MODELS, JobKind.WEBHOOK: DeliveryRequest}
 CALL = Call("made-up", 200)
 REFUSED = JobError(ErrorCode.ROBOTS_DENIED, "Its robots.txt says no.", retryable=False)
 
@@ -93,6 +97,7 @@ class Somebody:
 async def main(port: int) -> None:
     """Serve until a signal."""
     store, broker, live = MemoryJobStore(_now), FakeBroker(), FakeLive()
+    endpoints = MemoryEndpointStore()
     logger: Logger = structlog.wrap_logger(
         structlog.PrintLogger(sys.stderr), processors=[structlog.processors.JSONRenderer()]
     )
@@ -101,7 +106,7 @@ async def main(port: int) -> None:
     keys = Keys(_now)
     await keys.begin()
     outside = Outside(
-        Stores(store, MemoryBatchStore(), keys, MemoryPaceStore()),
+        Stores(store, MemoryBatchStore(), keys, MemoryPaceStore(), endpoints),
         broker.publisher(),
         live.ingress(),
         metrics,
@@ -118,12 +123,11 @@ async def main(port: int) -> None:
         stops = await stack.enter_async_context(
             Watch(store.asked_to_stop, logger, name="stop", tick_s=1)
         )
+        telling = Telling(live.worker(), Notifier(store, endpoints))
         for kind in JobKind:
-            call = LeasedCall(
-                store, Somebody(), stops, Telling(live.worker()), logger, CallLimits(3600, 60)
-            )
+            call = LeasedCall(store, Somebody(), stops, telling, logger, CallLimits(3600, 60))
             policy = ExecutionPolicy("somebody", 60, RetryPolicy())
-            execution = Execution(store, call, INPUT_MODELS[kind], policy, metrics, logger)
+            execution = Execution(store, call, MODELS[kind], policy, metrics, logger)
             pool = Pool(execution.execute, 1000, logger)
             stack.push_async_callback(pool.drain, 0, signals.drain)
             consuming = asyncio.create_task(broker.consumer(kind, 1000).run(pool.receive))

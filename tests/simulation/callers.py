@@ -75,6 +75,8 @@ class Callers:
         options["lane"] = chance.choice(["default", "default", "interactive", "bulk"])
         if chance.random() < 0.15:
             options["retry"]["on_unknown"] = "fail"
+        if chance.random() < 0.3:
+            options["webhook"] = {"url": "https://example.com/hook"}
         now = self._world.clock()
         least_s = 0.0
         limits = {"not_before": (0.2, 0.0, 12.0), "start_by": (0.2, 0.3, 8.0)}

@@ -12,6 +12,7 @@ from forebay.broker import DeadReason
 from forebay.broker.topology import queue_name
 from forebay.jobs import Job, JobKind, JobState, OnUnknown
 from forebay.store.memory import MemoryJobStore
+from forebay.webhooks.delivery import about
 
 from .callers import Callers
 from .provider import lost_in_a_row
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 def unsettled(world: World) -> list[str]:
     """What is still to be done (I1, I10); empty when all is quiet."""
     found = [f"{world.name_of(job.id)} is {job.state}" for job in world.store.all() if not job.done]
+    found += [
+        f"an end of {world.name_of(job.id)} is not told" for job in world.store.all() if job.untold
+    ]
     if world.broker.held:
         found.append(f"{world.broker.held} messages are not settled")
     found += [
@@ -43,6 +47,7 @@ def breaches(world: World, callers: Callers) -> Iterator[str]:
     """Every promise that this history broke, beside those that each change was judged by."""
     yield from _keys(world, callers)
     yield from _letters(world)
+    yield from _webhooks(world)
     for job in world.store.all():
         for breach in _calls(world, job):
             yield f"{world.name_of(job.id)}: {breach}"
@@ -88,6 +93,23 @@ def _letters(world: World) -> Iterator[str]:
         # With faults it may be lost on its way; who owes it is judged before all is quiet.
         if not world.faults and (job_id, generation) not in there:
             yield f"{world.name_of(job_id)} has no dead letter"
+
+
+def _webhooks(world: World) -> Iterator[str]:
+    """I6: every end of a job that names a webhook is told under one id, and no other is told."""
+    told = Counter(
+        (about(job)["job"], about(job)["event"])
+        for job in world.store.all()
+        if job.kind is JobKind.WEBHOOK
+    )
+    for job in world.store.all():
+        if job.kind is JobKind.WEBHOOK:
+            continue
+        # It is at its end in its present generation, and was in each one before.
+        wanted = job.generation if job.webhook is not None and job.done else 0
+        count = sum(number for (job_id, _), number in told.items() if job_id == job.id)
+        if count != wanted and (job.done or job.webhook is None):
+            yield f"{world.name_of(job.id)} has {wanted} ends to tell and {count} deliveries (I6)"
 
 
 def _calls(world: World, job: Job) -> Iterator[str]:

@@ -25,6 +25,8 @@ from forebay.store.watch import Watch
 from forebay.telemetry.metrics import Metrics
 from forebay.testing.broker import FakeConsumer
 from forebay.testing.live import FakeLive
+from forebay.webhooks.delivery import DeliveryRequest
+from forebay.webhooks.notifier import Notifier
 from forebay.worker.call import CallLimits, LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
 from forebay.worker.pool import Pool
@@ -51,12 +53,15 @@ SETTINGS = IngressSettings()
 BOUNDS = Bounds(SETTINGS, Room(MemoryPaceStore(), max_age_s=0, logger=structlog.get_logger()))
 """What the census says is another test's: here everything is accepted."""
 RULES = Rules(AttemptSettings(), AddressGuard(frozenset()))
+MODELS = {**INPUT_MODELS, JobKind.WEBHOOK: DeliveryRequest}
 RETRY = RetryPolicy(base_s=0.5, cap_s=4.0)
 PACE = ReconcilerSettings(
     relay_every_s=1,
     rescuer_every_s=1,
     refiller_every_s=4,
     pruner_every_s=5,
+    notifier_every_s=1,
+    notify_after_s=2,
     census_every_s=60,
     publish_after_s=2,
     lost_after_s=8,
@@ -160,7 +165,9 @@ class Reconciler(Role):
     async def main(self) -> None:
         """See `reconciler.app.main`."""
         publisher: Any = self.publisher
-        loops = endless_loops(self._process, PACE, self.store, MemoryPaceStore(), publisher)
+        loops = endless_loops(
+            self._process, PACE, self.store, MemoryPaceStore(), self.world.endpoints, publisher
+        )
         await turn_until_stopped(self._process, loops)
 
 
@@ -185,14 +192,14 @@ class Worker(Role):
                 self.store,
                 SimHandler(self.world.provider, self.process),
                 stops,
-                Telling(FakeLive().worker()),
+                Telling(FakeLive().worker(), Notifier(self.store, self.world.endpoints)),
                 self.logger,
                 CallLimits(TIME_LIMIT_S, LEASE_S),
             )
             execution = Execution(
                 self.store,
                 call,
-                INPUT_MODELS[self._kind],
+                MODELS[self._kind],
                 ExecutionPolicy(self.process.name, LEASE_S, RETRY),
                 METRICS,
                 self.logger,

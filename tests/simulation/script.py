@@ -26,7 +26,8 @@ Fault = Callable[["World", Random], Awaitable[bool]]
 """Do it now; False when it would have no effect now."""
 FAULTS: dict[str, Fault] = {}
 AGAIN_S = 0.2
-ROUTES = [(kind, lane) for kind in (JobKind.SEARCH, JobKind.LLM) for lane in Lane]
+KINDS = (JobKind.SEARCH, JobKind.LLM, JobKind.WEBHOOK)
+ROUTES = [(kind, lane) for kind in KINDS for lane in Lane]
 
 
 def fault(name: str) -> Callable[[Fault], Fault]:

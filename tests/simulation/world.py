@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from forebay.broker import JobMessage, NotPublished
 from forebay.jobs import Job, JobKind, JobState
+from forebay.store.endpoints import MemoryEndpointStore
 from forebay.testing.broker import FakeBroker
 
 from .fates import Fates
@@ -63,6 +64,7 @@ class World:
         self.closed = False
         self.logger = _Listener(self)
         self.store = WatchedStore(self.clock, self._changed)
+        self.endpoints = MemoryEndpointStore()
         self.broker = FakeBroker()
         self.letters = Letters()
         self.provider = Provider(self, Random(f"{seed}/provider"))
@@ -80,6 +82,7 @@ class World:
             *(Slot(f"reconciler {n}", partial(Reconciler, self)) for n in (1, 2)),
             *(Slot(f"search {n}", partial(Worker, self, kind=JobKind.SEARCH)) for n in (1, 2)),
             Slot("llm 1", partial(Worker, self, kind=JobKind.LLM)),
+            Slot("webhook 1", partial(Worker, self, kind=JobKind.WEBHOOK)),
         ]
 
     def clock(self) -> datetime:

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from forebay.errors import ConfigurationError
-from forebay.jobs import JobKind, JobState
+from forebay.jobs import CALLER_KINDS, JobState
 
 VERSION = 1
 """Of the lines' meaning; the first line of every ledger says it."""
@@ -25,7 +25,7 @@ VERSION = 1
 NO_ANSWER = 0
 """The status of a request that was not answered: the connection broke, or the caller gave up."""
 
-SUBMISSIONS = frozenset({"/v1/jobs", *(f"/v1/{kind}" for kind in JobKind)})
+SUBMISSIONS = frozenset({"/v1/jobs", *(f"/v1/{kind}" for kind in CALLER_KINDS)})
 """The paths that a POST submits a job to."""
 
 

@@ -18,8 +18,10 @@ from forebay.local.servers import Servers
 ROOT = Path(__file__).resolve().parents[3]
 VHOST = "forebay"
 ROLES = ("ingress", "worker", "reconciler", "monitor")
-PREFIXES = {"search": "SEARCH", "crawl": "CRAWLER", "llm": "LLM"}
-_WORKERS = {"search_worker": "worker", "crawler_worker": "worker", "llm_worker": "worker"}
+PREFIXES = {"search": "SEARCH", "crawl": "CRAWLER", "llm": "LLM", "webhook": "WEBHOOK"}
+_WORKERS = dict.fromkeys(
+    ("search_worker", "crawler_worker", "llm_worker", "webhook_worker"), "worker"
+)
 PROBED = {**_WORKERS, "reconciler": "reconciler"}
 # The simulators take any key; the value says so wherever it turns up.
 _NO_KEY = "simulated"
@@ -178,6 +180,7 @@ def _simulated(addresses: Addresses) -> dict[str, str]:
         "FOREBAY_CRAWLER_FIRECRAWL_URL": f"{addresses.providers}/firecrawl",
         "FOREBAY_CRAWLER_FIRECRAWL_API_KEY": _NO_KEY,
         "FOREBAY_CRAWLER_ALLOW_HOSTS": addresses.site.removeprefix("http://"),
+        "FOREBAY_WEBHOOK_ALLOW_HOSTS": addresses.providers.removeprefix("http://"),
         "FOREBAY_CRAWLER_IDENTIFY_JOB": "true",
         "FOREBAY_LLM_PROVIDER": "openai",
         "FOREBAY_LLM_OPENAI_BASE_URL": f"{addresses.providers}/openai/v1",

@@ -59,7 +59,9 @@ class Stack:
         self.directory = directory.resolve()
         self._env = dict(env or {})
         self._concurrency = (
-            dict.fromkeys(PREFIXES, concurrency) if isinstance(concurrency, int) else concurrency
+            dict.fromkeys(PREFIXES, concurrency)
+            if isinstance(concurrency, int)
+            else dict.fromkeys(PREFIXES, DEFAULT_CONCURRENCY) | dict(concurrency)
         )
         self._world = world
         self._crew = crew

@@ -181,6 +181,10 @@ class JobQuery:
     oldest_first: bool = False
     beyond: str | None = None
     """Only jobs that come after this id in the order: the cursor (ids sort by time)."""
+    deliveries: bool = False
+    """Webhook deliveries, instead of callers' jobs: a list has never both."""
+    all_tags: frozenset[str] = frozenset()
+    """Of deliveries, only those with all of these tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +400,18 @@ class JobStore(Protocol):
 
     async def asked_to_stop(self, job_ids: Collection[str]) -> frozenset[str]:
         """Which of these jobs are canceling: one query for all calls of a worker."""
+
+    async def untold(self, older_than_s: float, limit: int) -> Sequence[Job]:
+        """Jobs with an end that was to be told at least that long ago; without input and result."""
+
+    async def told(self, job_id: str, generation: int) -> None:
+        """The deliveries of a job's end in that generation are stored."""
+
+    async def cancel_deliveries(self, tenant: str, endpoint_tag: str) -> int:
+        """`cancel` of all the deliveries of an endpoint that wait; how many.
+
+        One that is on its way at this moment ends as it ends.
+        """
 
     async def prune(self, after: str | None, limit: int) -> Pruned:
         """Look at the next `limit` chunks of large results; remove those that nobody can want.

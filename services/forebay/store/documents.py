@@ -25,6 +25,7 @@ from forebay.jobs import (
     Attempt,
     Idempotency,
     Job,
+    JobEnd,
     JobKind,
     JobState,
     Lane,
@@ -33,6 +34,7 @@ from forebay.jobs import (
     ProviderPreference,
     ResultRef,
     Usage,
+    WebhookTarget,
 )
 
 Document = dict[str, Any]
@@ -90,6 +92,9 @@ def to_document(job: Job) -> Document:
         "custom_id": job.custom_id,
         "key_id": job.key_id,
         "traceparent": job.traceparent,
+        "webhook": _webhook_document(job.webhook),
+        "notifies": job.notifies or None,
+        "untold": [_end_document(end) for end in job.untold] or None,
         "result": job.result,
         "result_ref": _of_slots(job.result_ref),
         "error": error_document(job.error),
@@ -128,6 +133,9 @@ def from_document(document: Mapping[str, Any]) -> Job:
         custom_id=get("custom_id"),
         key_id=get("key_id"),
         traceparent=get("traceparent"),
+        webhook=_webhook(get("webhook")),
+        notifies=get("notifies", False),
+        untold=tuple(_end(end) for end in get("untold", ())),
         result=get("result"),
         result_ref=_flat(ResultRef, get("result_ref")),
         error=_error(get("error")),
@@ -204,6 +212,24 @@ def error_document(error: JobError | None) -> Document | None:
 def usage_document(usage: Usage | None) -> Document | None:
     """What a call consumed."""
     return _of_slots(usage)
+
+
+def _webhook_document(target: WebhookTarget | None) -> Document | None:
+    return None if target is None else {"url": target.url, "events": [*target.events]}
+
+
+def _webhook(document: Document | None) -> WebhookTarget | None:
+    if document is None:
+        return None
+    return WebhookTarget(document["url"], tuple(document["events"]))
+
+
+def _end_document(end: JobEnd) -> Document:
+    return {"generation": end.generation, "state": end.state.value, "at": end.at}
+
+
+def _end(document: Document) -> JobEnd:
+    return JobEnd(document["generation"], JobState(document["state"]), document["at"])
 
 
 def _attempt(document: Document) -> Attempt:

@@ -13,17 +13,18 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from forebay.jobs import TERMINAL, JobState
+from forebay.jobs import TERMINAL, JobKind, JobState
 from forebay.store import updates
 
 JOBS = "jobs"
 RESULTS = "results"
 BATCHES = "batches"
+ENDPOINTS = "webhook_endpoints"
 KEYS = "keys"
 WINDOWS = "quota_windows"
 PACES = "paces"
 """Two documents: it needs no index."""
-COLLECTIONS = (JOBS, RESULTS, BATCHES, KEYS, WINDOWS)
+COLLECTIONS = (JOBS, RESULTS, BATCHES, ENDPOINTS, KEYS, WINDOWS)
 
 DAY_S = 86_400
 
@@ -137,6 +138,27 @@ INDEXES = (
                 "state": {"$in": ACTIVE},
             }
         },
+    ),
+    Index(
+        JOBS,
+        "untold",
+        (("untold.at", ASCENDING),),
+        "untold: jobs with an end of which nobody was told yet, earliest first",
+        {"partialFilterExpression": {"untold.at": _A_TIME}},
+    ),
+    Index(
+        JOBS,
+        "deliveries",
+        (("tenant", ASCENDING), ("tags", ASCENDING), ("_id", DESCENDING)),
+        "list: the webhook deliveries of an endpoint, a job or an event, newest first; "
+        "cancel_deliveries. Only deliveries are in here",
+        {"partialFilterExpression": {"kind": JobKind.WEBHOOK.value}},
+    ),
+    Index(
+        ENDPOINTS,
+        "tenant",
+        (("tenant", ASCENDING), ("_id", ASCENDING)),
+        "list: a tenant's webhook endpoints",
     ),
     Index(
         BATCHES,

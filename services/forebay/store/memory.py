@@ -20,6 +20,7 @@ from forebay.jobs import (
     TRANSITIONS,
     Event,
     Job,
+    JobKind,
     JobState,
     Lease,
     expiry_error,
@@ -383,6 +384,38 @@ class MemoryJobStore:
         """See `JobStore.asked_to_stop`."""
         found = (self._jobs.get(job_id) for job_id in job_ids)
         return frozenset(job.id for job in found if job and job.state is JobState.CANCELING)
+
+    async def untold(self, older_than_s: float, limit: int) -> Sequence[Job]:
+        """See `JobStore.untold`."""
+        bound = self._now() - timedelta(seconds=older_than_s)
+        found = [
+            (job.untold[0].at, job)
+            for job in self._jobs.values()
+            if job.untold and job.untold[0].at <= bound
+        ]
+        first = sorted(found, key=lambda pair: pair[0])[:limit]
+        return [job.evolve(input="", result=None) for _, job in first]
+
+    async def told(self, job_id: str, generation: int) -> None:
+        """See `JobStore.told`."""
+        job = self._jobs.get(job_id)
+        if job is not None:
+            left = tuple(end for end in job.untold if end.generation != generation)
+            self._put(job.evolve(untold=left))
+
+    async def cancel_deliveries(self, tenant: str, endpoint_tag: str) -> int:
+        """See `JobStore.cancel_deliveries`."""
+        chosen = [
+            job
+            for job in self._jobs.values()
+            if job.tenant == tenant
+            and job.kind is JobKind.WEBHOOK
+            and endpoint_tag in job.tags
+            and job.state in updates.CANCELED_AT_ONCE
+        ]
+        for job in chosen:
+            self._put(canceled(job, self._now()))
+        return len(chosen)
 
     async def prune(self, after: str | None, limit: int) -> Pruned:
         """See `JobStore.prune`; here a large result is one chunk."""

@@ -10,9 +10,11 @@ from datetime import datetime, timedelta
 
 from forebay.batches import BatchJobs
 from forebay.jobs import (
+    DELIVERY_PREFIX,
     Attempt,
     Event,
     Job,
+    JobEnd,
     JobState,
     OnUnknown,
     ResultRef,
@@ -32,10 +34,13 @@ def is_listed(job: Job, query: JobQuery) -> bool:
     beyond = query.beyond
     if beyond is not None and (job.id <= beyond if query.oldest_first else job.id >= beyond):
         return False
+    if query.deliveries != job.id.startswith(DELIVERY_PREFIX):
+        return False
     return (
         (not query.states or job.state in query.states)
         and (not query.kinds or job.kind in query.kinds)
         and (not query.tags or not query.tags.isdisjoint(job.tags))
+        and query.all_tags.issubset(job.tags)
         and (not query.providers or any(a.provider in query.providers for a in job.history))
         and (not query.errors or (job.error is not None and job.error.code in query.errors))
         and query.dead_lettered in {None, job.dead_lettered}
@@ -119,7 +124,10 @@ def rescued(job: Job, now: datetime) -> Job:
 def terminal(job: Job, state: JobState, now: datetime) -> Job:
     """At its end."""
     kept_until = now + timedelta(seconds=job.result_ttl_s)
-    return job.evolve(state=state, finished_at=now, expires_at=kept_until)
+    end = (JobEnd(job.generation, state, now),) if job.notifies else ()
+    return job.evolve(
+        state=state, finished_at=now, expires_at=kept_until, untold=(*job.untold, *end)
+    )
 
 
 def with_attempt(job: Job, attempt: Attempt) -> Job:

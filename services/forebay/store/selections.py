@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from forebay.batches import BatchJobs
-from forebay.jobs import JobState
+from forebay.jobs import DELIVERY_PREFIX, JobKind, JobState
 from forebay.store import JobQuery, Route
 from forebay.store.documents import Document
 from forebay.store.expressions import NOW, all_of, ms
@@ -29,10 +29,14 @@ def listed(query: JobQuery) -> Document:
     }
     conditions: list[Document] = [
         {"tenant": query.tenant},
+        {"_id": {"$gte" if query.deliveries else "$lt": DELIVERY_PREFIX}},
         *({name: {"$in": sorted(chosen)}} for name, chosen in several.items() if chosen),
     ]
     if dead is not None:
         conditions.append({"dead_lettered": dead})
+    if query.all_tags:
+        # Said for the index of deliveries, which alone are asked for so.
+        conditions += [{"kind": JobKind.WEBHOOK.value}, {"tags": {"$all": sorted(query.all_tags)}}]
     if query.batch is not None:
         conditions.append(_of_batch(query.batch))
     if least is not None:
@@ -46,6 +50,18 @@ def listed(query: JobQuery) -> Document:
     if query.beyond is not None:
         conditions.append({"_id": {"$gt" if query.oldest_first else "$lt": query.beyond}})
     return {"$and": conditions}
+
+
+def index_of(query: JobQuery) -> str | None:
+    """The index that a list must use; None leaves it to the planner.
+
+    Said, because the planner takes the span of ids for a reason to walk over those of all tenants.
+    """
+    if query.batch is not None:
+        return None
+    if query.all_tags:
+        return "deliveries"
+    return "dead" if query.dead_lettered else "newest"
 
 
 def _storable(moment: datetime) -> datetime:

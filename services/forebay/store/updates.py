@@ -17,9 +17,11 @@ from collections.abc import Collection
 
 from forebay.errors import ErrorCode, IllegalTransition, JobError
 from forebay.jobs import (
+    TERMINAL,
     TRANSITIONS,
     Event,
     Job,
+    JobKind,
     JobState,
     OnUnknown,
     ResultRef,
@@ -226,7 +228,7 @@ def end(token: str, ending: Ending, result_ref: ResultRef | None = None) -> Pipe
     if target is JobState.SUCCEEDED:
         gone += ["error", "result" if result_ref else "result_ref"]
         fields |= _result_fields(ending.result, result_ref)
-    return [{"$set": fields}, {"$unset": gone}]
+    return [{"$set": fields}, {"$unset": gone}, *([_TO_TELL] if target.terminal else [])]
 
 
 def due() -> Document:
@@ -300,6 +302,7 @@ def rescue(turn: str) -> Pipeline:
             }
         },
         {"$unset": ["lease", "published_at"]},
+        _TO_TELL,
     ]
 
 
@@ -317,7 +320,7 @@ def overdue() -> Document:
 def expire(error: JobError) -> Pipeline:
     """End it, saying which limit passed."""
     fields = {"state": JobState.EXPIRED.value, "error": literal(error_document(error))}
-    return [{"$set": {**fields, **_TERMINAL}}, {"$unset": ["not_before"]}]
+    return [{"$set": {**fields, **_TERMINAL}}, {"$unset": ["not_before"]}, _TO_TELL]
 
 
 def of_tenant(tenant: str, job_id: str, states: Collection[JobState]) -> Document:
@@ -338,7 +341,21 @@ def cancel() -> Pipeline:
             }
         },
         {"$unset": ["not_before"]},
+        _TO_TELL,
     ]
+
+
+def untold(older_than_s: float) -> Document:
+    """The filter of jobs with an end that was due to be told that long ago."""
+    bound = {"$subtract": [NOW, ms(older_than_s)]}
+    first = {"$arrayElemAt": ["$untold.at", 0]}
+    return {"untold.at": {"$type": "date"}, "$expr": {"$lte": [first, bound]}}
+
+
+def deliveries_of(tenant: str, endpoint_tag: str) -> Document:
+    """The filter of an endpoint's deliveries that wait."""
+    states = in_states(CANCELED_AT_ONCE)
+    return {"tenant": tenant, "kind": JobKind.WEBHOOK.value, "tags": endpoint_tag, **states}
 
 
 def retry_together(turn: str) -> Pipeline:
@@ -367,6 +384,20 @@ _TERMINAL: Document = {
     "finished_at": NOW,
     "expires_at": {"$add": [NOW, {"$multiply": ["$result_ttl_s", 1000]}]},
 }
+
+_END: Document = {"generation": "$generation", "state": "$state", "at": "$finished_at"}
+_TO_TELL: Document = {
+    "$set": {
+        "untold": {
+            "$cond": [
+                all_of(is_in(TERMINAL), {"$eq": ["$notifies", True]}),
+                {"$concatArrays": [{"$ifNull": ["$untold", []]}, [_END]]},
+                "$untold",
+            ]
+        }
+    }
+}
+"""The last step of every write that can end a job: what it left is read off the job itself."""
 
 _LOST: Document = {
     "n": "$attempts",

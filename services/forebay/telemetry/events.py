@@ -59,6 +59,8 @@ class LogEvent(StrEnum):
     """Jobs whose lease ran out were taken back."""
     EXPIRED = "rescuer.expired"
     """Waiting jobs whose time limit passed were expired."""
+    NOTIFIED = "notifier.notified"
+    """Webhook deliveries were made for jobs that nobody else had told of."""
     PRUNED = "pruner.pruned"
     """Pieces of large results that no job points to were removed."""
     REQUEST_FAILED = "request.failed"

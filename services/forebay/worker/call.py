@@ -125,7 +125,7 @@ class LeasedCall(Generic[Request_contra]):
         """
         ended = await self._stored(job, lease, write)
         if ended is not None:
-            self._telling.moved(ended)
+            await self._telling.stored(ended)
         return ended
 
     async def _stored(

@@ -26,7 +26,7 @@ from forebay.crashpoints import CrashPoint, crashpoint
 from forebay.errors import ErrorCode, IllegalTransition, JobError, Unstorable
 from forebay.jobs import Attempt, Event, Job, Lease, Usage
 from forebay.outcomes import Failed
-from forebay.retry import RetryPolicy
+from forebay.retry import Backoff
 from forebay.store import Claimed, Ending, JobRef, JobStore, Refusal, Refused
 from forebay.store.patience import patient
 from forebay.telemetry.events import LogEvent
@@ -46,7 +46,7 @@ class ExecutionPolicy:
     worker: str
     """The owner written into leases: random per process start, since a pod's name returns."""
     lease_s: float
-    retry: RetryPolicy
+    retry: Backoff
 
 
 class Execution(Generic[Request]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from typing import Generic, TypeVar
 
@@ -17,13 +16,14 @@ from forebay.broker.topology import ASKS_EXCHANGE
 from forebay.jobs import JobKind
 from forebay.probes import Probes
 from forebay.process import Process
-from forebay.retry import RetryPolicy
+from forebay.retry import Backoff
 from forebay.settings import BrokerSettings, ProbeSettings, StoreSettings, WorkerSettings, load
 from forebay.store.mongo import open_store
 from forebay.store.patience import Preparation
 from forebay.store.watch import Watch
 from forebay.tasks import end
 from forebay.telemetry.events import LogEvent
+from forebay.webhooks.notifier import Notifier
 from forebay.worker import Handler
 from forebay.worker.call import CallLimits, LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
@@ -45,6 +45,7 @@ class WorkerSpec(Generic[Request]):
     request_model: type[Request]
     handler: Handler[Request]
     settings: WorkerSettings
+    backoff: Backoff
 
 
 async def run_worker(process: Process, spec: WorkerSpec[Request]) -> None:
@@ -56,44 +57,47 @@ async def run_worker(process: Process, spec: WorkerSpec[Request]) -> None:
     async with (
         open_store(load(StoreSettings), process.logger) as store,
         Tally(store.paces, process.logger) as tally,
-        Watch(store.asked_to_stop, process.logger, name="stop", tick_s=LOOK_S) as stops,
-        AsyncExitStack() as stack,
     ):
-        telling = Telling(voice, tally.ended)
-        await stack.enter_async_context(voice.heard_by(telling.heard))
-        execution = Execution(
-            store,
-            LeasedCall(
-                store,
-                spec.handler,
-                stops,
-                telling,
-                process.logger,
-                CallLimits(settings.timeout_s, settings.lease_s),
-            ),
-            spec.request_model,
-            ExecutionPolicy(
-                worker=f"{process.name}-{uuid.uuid4().hex}",
-                lease_s=settings.lease_s,
-                retry=RetryPolicy(settings.retry_base_s, settings.retry_cap_s),
-            ),
-            process.metrics,
-            process.logger,
-        )
-        pool = Pool(execution.execute, settings.concurrency, process.logger)
-        consumer = RabbitConsumer(
-            broker,
-            kind=spec.kind,
-            prefetch=settings.prefetch_or_default,
-            name=process.name,
-            metrics=process.metrics,
-            logger=process.logger,
-        )
-        preparation = Preparation(store)
-        async with Probes(
-            load(ProbeSettings), process.metrics, lambda: preparation.lacking or consumer.lacking
+        telling = Telling(voice, Notifier(store, store.endpoints), tally.ended)
+        async with (
+            Watch(store.asked_to_stop, process.logger, name="stop", tick_s=LOOK_S) as stops,
+            voice.heard_by(telling.heard),
         ):
-            await serve(process, preparation, consumer, pool, settings.grace_s)
+            execution = Execution(
+                store,
+                LeasedCall(
+                    store,
+                    spec.handler,
+                    stops,
+                    telling,
+                    process.logger,
+                    CallLimits(settings.timeout_s, settings.lease_s),
+                ),
+                spec.request_model,
+                ExecutionPolicy(
+                    worker=f"{process.name}-{uuid.uuid4().hex}",
+                    lease_s=settings.lease_s,
+                    retry=spec.backoff,
+                ),
+                process.metrics,
+                process.logger,
+            )
+            pool = Pool(execution.execute, settings.concurrency, process.logger)
+            consumer = RabbitConsumer(
+                broker,
+                kind=spec.kind,
+                prefetch=settings.prefetch_or_default,
+                name=process.name,
+                metrics=process.metrics,
+                logger=process.logger,
+            )
+            preparation = Preparation(store)
+            async with Probes(
+                load(ProbeSettings),
+                process.metrics,
+                lambda: preparation.lacking or consumer.lacking,
+            ):
+                await serve(process, preparation, consumer, pool, settings.grace_s)
 
 
 async def serve(

@@ -1,4 +1,4 @@
-"""What a worker tells of the jobs in its hands, for callers who follow them.
+"""What a worker tells of the jobs in its hands: to callers who follow them, and by webhook.
 
 Theory of operation. That a job moved is always said. What its provider writes is kept while the
 call runs, and said only while somebody asks: who follows a job asks each few seconds, from where
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from forebay.errors import StoreError
 from forebay.jobs import Job
 from forebay.progress import Ask, Moved, Output, Voice, Word, Write
+from forebay.webhooks.notifier import Notifier
 
 ASKED_FOR_S = 30.0
 """How long an ask holds; who follows asks more often."""
@@ -29,11 +31,15 @@ class Telling:
 
     Args:
         voice: speaks to the other processes.
+        notifier: tells by webhook what ended.
         ended: hears of each job that has its end.
     """
 
-    def __init__(self, voice: Voice, ended: Callable[[Job], None] = uncounted) -> None:
+    def __init__(
+        self, voice: Voice, notifier: Notifier, ended: Callable[[Job], None] = uncounted
+    ) -> None:
         self._voice = voice
+        self._notifier = notifier
         self._ended = ended
         self._running: dict[str, _Written] = {}
 
@@ -42,6 +48,13 @@ class Telling:
         self._voice.say(Moved(job.id, job.done))
         if job.done:
             self._ended(job)
+
+    async def stored(self, job: Job) -> None:
+        """An attempt's end is in the store; if it is the job's, its webhooks are made."""
+        self.moved(job)
+        # What is not done here is left on the job, and the reconciler's notifier finds it there.
+        with suppress(StoreError):
+            await self._notifier.tell(job)
 
     @contextmanager
     def writing(self, job: Job) -> Iterator[Write]:

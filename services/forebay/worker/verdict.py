@@ -8,7 +8,7 @@ from typing import assert_never
 from forebay.errors import ErrorCode, JobError, attempts_exhausted, outcome_unknown
 from forebay.jobs import Event, Job, OnUnknown, Usage, expiry_error
 from forebay.outcomes import Call, Failed, Outcome, Retry, Snooze, Succeeded
-from forebay.retry import RetryPolicy
+from forebay.retry import Backoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Verdict:
     dead_lettered: bool = False
 
 
-def judge(job: Job, closing: Closing, policy: RetryPolicy, chance: float) -> Verdict:
+def judge(job: Job, closing: Closing, policy: Backoff, chance: float) -> Verdict:
     """The verdict on an attempt of `job`; `chance` is the backoff's jitter, uniform in [0, 1)."""
     match closing:
         case Succeeded():
@@ -81,7 +81,7 @@ def judge(job: Job, closing: Closing, policy: RetryPolicy, chance: float) -> Ver
             assert_never(closing)
 
 
-def _retry(job: Job, outcome: Retry, policy: RetryPolicy, chance: float) -> Verdict:
+def _retry(job: Job, outcome: Retry, policy: Backoff, chance: float) -> Verdict:
     decision = policy.decide(job.attempts, job.max_attempts, outcome.error, chance)
     if decision is not None:
         return Verdict(

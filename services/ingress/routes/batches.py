@@ -74,7 +74,7 @@ async def submit_batch(request: Request) -> Response:
     on_invalid = read_query(request, SubmitQuery).on_invalid
     with services.batches.place():
         body, fingerprint = await _read(request, services, on_invalid)
-        origin = _origin(request, fingerprint)
+        origin = await _origin(request, fingerprint)
         async with services.open_jobs.room(caller_of(request).key, len(body.items)):
             accepted = await services.batches.accept(body, origin)
     headers = {"Location": batch_path(accepted.batch.id), "Retry-After": str(POLL_S)}
@@ -189,10 +189,10 @@ def _require_count(count: int) -> None:
         raise validation_error([InvalidPart(pointer="", detail=said)])
 
 
-def _origin(request: Request, fingerprint: str) -> Origin:
+async def _origin(request: Request, fingerprint: str) -> Origin:
     key = idempotency.read_key(request.headers.get(idempotency.HEADER))
     known = None if key is None else Idempotency(key, fingerprint)
-    return origin_of(request, known, "/input")
+    return await origin_of(request, known, "/input")
 
 
 async def _find(request: Request) -> Batch:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from forebay.batches import BatchJobs
 from forebay.errors import ErrorCode
-from forebay.jobs import JobKind, JobState
+from forebay.jobs import CallerKind, JobState
 from forebay.store import JobQuery
 from ingress import cursor
 from ingress.callers import until_done
@@ -56,7 +56,7 @@ class ListQuery(QueryModel):
 
     state: Many[JobState] = ()
     """Only these states: repeated, or separated by commas."""
-    kind: Many[JobKind] = ()
+    kind: Many[CallerKind] = ()
     """Only these kinds: repeated, or separated by commas."""
     dead_lettered: bool | None = None
     """`true`: only jobs that failed because their attempts ran out; `false`: only the others."""

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from forebay.batches import MOST_ITEMS
 from forebay.errors import ErrorCode
-from forebay.jobs import Idempotency, JobKind, JobState
+from forebay.jobs import CallerKind, Idempotency, JobState
 from forebay.requests import WHOLE, RequestModel
 from forebay.store import JobQuery
 from ingress import idempotency
@@ -54,7 +54,7 @@ class ReplayRequest(RequestModel):
 
     state: Annotated[tuple[Ended, ...], Field(min_length=1)] = (JobState.FAILED,)
     """Only jobs with such an end."""
-    kind: tuple[JobKind, ...] = ()
+    kind: tuple[CallerKind, ...] = ()
     tag: Annotated[tuple[Tag, ...], Field(max_length=20)] = ()
     """Only jobs with one of these tags."""
     provider: tuple[ProviderName, ...] = ()

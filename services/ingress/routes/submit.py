@@ -92,7 +92,7 @@ async def submit_job(request: Request) -> Response:
     services = services_of(request)
     body = await _body_of(request, services)
     submission = parse(JOB_SUBMISSION, body, tag="kind")
-    return await _accept(request, services, submission, _origin(request, body, "/input"))
+    return await _accept(request, services, submission, await _origin(request, body, "/input"))
 
 
 @router.post("/v1/search", summary="Submit a search", **_described("SearchRequest"))
@@ -117,7 +117,7 @@ async def _submit_input(request: Request, kind: JobKind) -> Response:
     services = services_of(request)
     body = await _body_of(request, services)
     submission = with_defaults(parse(INPUTS[kind], body))
-    return await _accept(request, services, submission, _origin(request, body, ""))
+    return await _accept(request, services, submission, await _origin(request, body, ""))
 
 
 async def _body_of(request: Request, services: Services) -> bytes:
@@ -125,17 +125,18 @@ async def _body_of(request: Request, services: Services) -> bytes:
     return await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
 
 
-def _origin(request: Request, body: bytes, input_at: str) -> Origin:
+async def _origin(request: Request, body: bytes, input_at: str) -> Origin:
     header = request.headers.get(idempotency.HEADER)
     key = idempotency.of_request(header, request.scope["path"], body)
-    return origin_of(request, key, input_at)
+    return await origin_of(request, key, input_at)
 
 
-def origin_of(request: Request, key: Idempotency | None, input_at: str) -> Origin:
+async def origin_of(request: Request, key: Idempotency | None, input_at: str) -> Origin:
     """Where a request comes from."""
     traceparent = _traceparent(request.headers.get("traceparent"))
     caller = caller_of(request)
-    return Origin(caller.tenant, traceparent, key, caller.key_id, input_at)
+    listened = await services_of(request).webhooks.listened(caller.tenant)
+    return Origin(caller.tenant, traceparent, key, caller.key_id, listened, input_at)
 
 
 async def _accept(

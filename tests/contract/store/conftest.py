@@ -13,7 +13,8 @@ from pymongo import AsyncMongoClient
 from forebay.settings import MongoDriver, StoreSettings
 from forebay.store import JobStore
 from forebay.store.batches import BatchStore, MemoryBatchStore
-from forebay.store.indexes import BATCHES, COLLECTIONS, KEYS, PACES, RESULTS
+from forebay.store.endpoints import EndpointStore, MemoryEndpointStore
+from forebay.store.indexes import BATCHES, COLLECTIONS, ENDPOINTS, KEYS, PACES, RESULTS
 from forebay.store.keys import KeyStore, MemoryKeyStore
 from forebay.store.memory import MemoryJobStore
 from forebay.store.mongo import MongoJobStore, open_store
@@ -51,6 +52,12 @@ class Backend:
             return MemoryPaceStore()
         await self.database[PACES].delete_many({})
         return self.store.paces
+
+    async def no_endpoints(self) -> EndpointStore:
+        if self.store is None:
+            return MemoryEndpointStore()
+        await self.database[ENDPOINTS].delete_many({})
+        return self.store.endpoints
 
     async def lose_a_piece(self, store: JobStore) -> None:
         """Of a large result; memory keeps each in one."""
@@ -91,6 +98,11 @@ async def keys(backend: Backend) -> KeyStore:
 @pytest.fixture
 async def paces(backend: Backend) -> PaceStore:
     return await backend.no_paces()
+
+
+@pytest.fixture
+async def endpoints(backend: Backend) -> EndpointStore:
+    return await backend.no_endpoints()
 
 
 @pytest.fixture

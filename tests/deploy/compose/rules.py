@@ -11,7 +11,12 @@ from tests.deploy.manifests.known_settings import is_known, is_secret, known
 Compose = Mapping[str, Any]
 Rule = Callable[[Compose], list[str]]
 
-KINDS = {"search_worker": "SEARCH", "crawler_worker": "CRAWLER", "llm_worker": "LLM"}
+KINDS = {
+    "search_worker": "SEARCH",
+    "crawler_worker": "CRAWLER",
+    "llm_worker": "LLM",
+    "webhook_worker": "WEBHOOK",
+}
 PROCESSES = (*KINDS, "ingress", "reconciler")
 AFTER_CALL_S, AFTER_GRACE_S = 5.0, 20.0
 """The grace period is longer than the longest call by the first, the container's by the second."""

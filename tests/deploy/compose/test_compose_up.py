@@ -37,6 +37,8 @@ class Project:
 
     name: str
     port: int
+    broker_port: int
+    """RabbitMQ's page; the usual port may be another broker's."""
 
     @property
     def url(self) -> str:
@@ -46,10 +48,12 @@ class Project:
     async def say(self, *words: str) -> str:
         """Run `docker compose` with these words: what it said; fails the test when it fails."""
         chosen = {name: os.environ[name] for name in CHOSEN if os.environ.get(name)}
+        ports = {"FOREBAY_PORT": self.port, "FOREBAY_RABBITMQ_PORT": self.broker_port}
+        chosen |= {name: str(port) for name, port in ports.items()}
         process = await asyncio.create_subprocess_exec(
             *(str(COMPOSE), "--project-name", self.name, "--profile", "load", *words),
             cwd=ROOT,
-            env=clean_environment(FOREBAY_PORT=str(self.port), **chosen),
+            env=clean_environment(**chosen),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -99,7 +103,7 @@ async def project(request: pytest.FixtureRequest) -> AsyncIterator[Project]:
     with daemon() as client:
         for image in _images():
             need_image(client, image)
-    opened = Project(f"forebay-test-{uuid.uuid4().hex[:8]}", free_port())
+    opened = Project(f"forebay-test-{uuid.uuid4().hex[:8]}", free_port(), free_port())
     try:
         yield opened
     finally:
@@ -120,7 +124,7 @@ async def test_everything_that_stays_is_healthy_and_every_step_succeeded(up: Pro
     once = {"secrets", "mongodb-initiate", "indexes", "topology"}
     states = await up.states()
     assert {name: states.pop(name) for name in once} == {name: ["exit 0"] for name in once}
-    assert len(states) == 8
+    assert len(states) == 9
 
     async def healthy() -> bool:
         found = await up.states()
@@ -134,6 +138,22 @@ async def test_everything_that_stays_is_healthy_and_every_step_succeeded(up: Pro
 async def test_a_job_of_each_kind_succeeds(up: Project, kind: str) -> None:
     job = await up.done(kind)
     assert (job["state"], job["error"]) == ("succeeded", None)
+
+
+async def test_the_end_of_a_job_is_told_to_its_receiver(up: Project) -> None:
+    told = {"url": "http://providers:9080/hooks/me?simulate=status=503%20times=1"}
+    body = {"kind": "search", "input": BODIES["search"], "webhook": told}
+    async with aiohttp.ClientSession(up.url) as http:
+        async with http.post("/v1/jobs", json=body) as answer:
+            job = await answer.json()
+            assert answer.status == 202, job
+
+        async def taken() -> bool:
+            async with http.get("/v1/webhook-deliveries", params={"job_id": job["id"]}) as answer:
+                found = (await answer.json())["data"]
+            return [(one["state"], one["attempts"]) for one in found] == [("succeeded", 2)]
+
+        await until(taken, 60)
 
 
 async def test_a_worker_can_be_scaled(up: Project) -> None:

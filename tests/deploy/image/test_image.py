@@ -86,10 +86,14 @@ async def test_the_command_line_is_there(boxes: Boxes) -> None:
     assert (code, said.strip()) == (0, VERSION)
 
 
-async def test_a_setting_that_is_missing_is_one_sentence_and_exit_2(boxes: Boxes) -> None:
-    code, said = await boxes.run("python", "-m", "search_worker")
+@pytest.mark.parametrize("name", ["search_worker", "webhook_worker"])
+async def test_a_setting_that_is_missing_is_one_sentence_and_exit_2(
+    boxes: Boxes, name: str
+) -> None:
+    code, said = await boxes.run("python", "-m", name)
     assert code == 2
-    assert "FOREBAY_SEARCH" in said or "FOREBAY_MONGODB_URL is not set" in said
+    assert f"{name}: FOREBAY_" in said
+    assert "_URL is not set" in said
     assert "Traceback" not in said
 
 

@@ -22,6 +22,11 @@ from tests.deploy.manifests.rendering import Object, Render
 from tests.deploy.manifests.rules.clusters import clusters, made_pods
 
 _IN_URL = re.compile(r"(?:://|@|,|^)([a-z0-9.-]+):(\d+)(?=[/,?]|$)")
+ALLOWING = {
+    "FOREBAY_CRAWLER_ALLOW_HOSTS": "crawler_worker",
+    "FOREBAY_WEBHOOK_ALLOW_HOSTS": "webhook_worker",
+}
+"""Settings of all processes that name whom one of them calls."""
 KEDA = stranger("keda")
 """Its operator runs in a namespace of its own, and asks for names from there."""
 OPERATOR_PORTS = {
@@ -63,8 +68,7 @@ def _told(render: Render, one: Container) -> set[tuple[str, int]]:
     for name, value in environment(render, one).items():
         group = known()[name][0].__module__.partition(".")[0] if name in known() else ""
         own = group == one.module or (group == "forebay" and one.module is None)
-        may_crawl = name == "FOREBAY_CRAWLER_ALLOW_HOSTS" and one.module == "crawler_worker"
-        if own or may_crawl:
+        if own or (name in ALLOWING and ALLOWING[name] == one.module):
             told |= _addresses(value)
     return told
 

@@ -23,6 +23,7 @@ WORKERS = {
     "search_worker": JobKind.SEARCH,
     "crawler_worker": JobKind.CRAWL,
     "llm_worker": JobKind.LLM,
+    "webhook_worker": JobKind.WEBHOOK,
 }
 """The kind of a worker's jobs, by its module."""
 

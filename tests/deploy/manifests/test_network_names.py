@@ -12,11 +12,16 @@ from tests.deploy.manifests.workbench import Workbench, changed
 pytestmark = pytest.mark.timeout(300)  # the first test pays for kubectl and all imports
 
 
+def telling(worker: str, name: str, address: str) -> Render:
+    """A render in which the crawler or the webhook worker may call a further address."""
+    setting = {"crawler-worker": "CRAWLER", "webhook-worker": "WEBHOOK"}[worker]
+    told = {f"FOREBAY_{setting}_ALLOW_HOSTS": address}
+    return changed(render(name), lambda bench: bench.settings().update(told))
+
+
 def telling_the_crawler(name: str, address: str) -> Render:
     """A render whose crawler is told a further address."""
-    return changed(
-        render(name), lambda bench: bench.settings().update(FOREBAY_CRAWLER_ALLOW_HOSTS=address)
-    )
+    return telling("crawler-worker", name, address)
 
 
 def found(where: Render) -> set[str]:
@@ -59,6 +64,14 @@ def test_a_name_that_means_nobody_is_not_passed_over(name: str, host: str) -> No
     where = telling_the_crawler(name, f"{host}:27017")
     with pytest.raises(UnknownHostError, match=f"crawler-worker is told {host}:27017"):
         needed(where)
+
+
+def test_a_receiver_that_webhooks_may_go_to_is_asked_for_by_the_webhook_worker_alone() -> None:
+    where = telling("webhook-worker", TRY_OUT, "providers:9081")
+    assert {flow for flow in found(where) if "providers:9081" in flow} == {
+        "crawler-worker -> providers:9081/TCP",
+        "webhook-worker -> providers:9081/TCP",
+    }
 
 
 def test_keda_is_told_the_broker_by_a_name_that_is_known_in_its_own_namespace() -> None:

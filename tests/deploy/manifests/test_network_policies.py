@@ -15,7 +15,8 @@ from tests.deploy.manifests.workbench import Workbench, changed
 pytestmark = pytest.mark.timeout(300)  # the first test pays for kubectl and all imports
 
 BOTH = [TRY_OUT, SERIOUS]
-WORKERS = ["search-worker", "crawler-worker", "llm-worker"]
+WORKERS = ["search-worker", "crawler-worker", "llm-worker", "webhook-worker"]
+PLAIN_HTTP = ["crawler-worker", "webhook-worker"]
 PROCESSES = ["ingress", "reconciler", *WORKERS]
 PUBLIC = ["93.184.215.14", "1.1.1.1", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"]
 PRIVATE = [
@@ -95,10 +96,10 @@ def test_workers_reach_the_world(name: str, address: str) -> None:
     where = render(name)
     for component in WORKERS:
         assert passes(where, part(where, component), outside(address), 443), component
-    assert passes(where, part(where, "crawler-worker"), outside(address), 80)
-    assert not passes(where, part(where, "llm-worker"), outside(address), 80)
-    assert not passes(where, part(where, "crawler-worker"), outside(address), 22)
-    assert not passes(where, part(where, "crawler-worker"), outside(address), 25)
+        plain = passes(where, part(where, component), outside(address), 80)
+        assert plain is (component in PLAIN_HTTP), component
+        for port in (22, 25, 8080, 8443):
+            assert not passes(where, part(where, component), outside(address), port), component
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -239,7 +240,7 @@ def open_everything(bench: Workbench) -> None:
 
 def forget_an_exception(bench: Workbench) -> None:
     """Link-local addresses are not kept out of the world any more."""
-    for name in ("workers", "crawler-plain-http"):
+    for name in ("workers", "plain-http"):
         for rule in bench.get("NetworkPolicy", name)["spec"]["egress"]:
             for peer in rule.get("to", []):
                 block = peer.get("ipBlock", {})
@@ -250,7 +251,8 @@ def forget_an_exception(bench: Workbench) -> None:
 def test_a_hole_is_seen() -> None:
     for hole in (open_everything, forget_an_exception):
         where = changed(render(TRY_OUT), hole)
-        assert passes(where, part(where, "crawler-worker"), outside("169.254.169.254"), 443)
+        for name in PLAIN_HTTP:
+            assert passes(where, part(where, name), outside("169.254.169.254"), 443)
 
 
 def test_a_way_that_is_shut_is_seen() -> None:

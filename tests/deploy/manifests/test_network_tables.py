@@ -45,7 +45,7 @@ OTHERS = (
     outside(PRIVATE),
     outside(NAME_CACHE),
 )
-WORKERS = ("search-worker", "crawler-worker", "llm-worker")
+WORKERS = ("search-worker", "crawler-worker", "llm-worker", "webhook-worker")
 PROCESSES = ("ingress", "reconciler", *WORKERS)
 DNS = {"kube-system:53", f"{NAME_CACHE}:53"}
 SERVERS = {"mongodb:27017", "rabbitmq:5672"}
@@ -80,7 +80,7 @@ def opens(where: Render) -> Table:
         "reconciler": DNS | SERVERS,
         "search-worker": worker,
         "llm-worker": worker,
-        "crawler-worker": worker | {f"{PUBLIC}:80"},
+        **dict.fromkeys(("crawler-worker", "webhook-worker"), worker | {f"{PUBLIC}:80"}),
         "prepare": DNS | {"mongodb:27017", "rabbitmq:15672"},
         "newcomer": DNS,
     }

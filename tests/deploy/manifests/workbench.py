@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 
 from tests.deploy.manifests.rendering import Object, Render
@@ -67,8 +68,7 @@ def changed(render: Render, change: Change) -> Render:
 
 
 def _is_called(one: Object, name: str) -> bool:
-    """A generated ConfigMap, and a Job, have a suffix that changes."""
+    """A generated ConfigMap, and a Job, have a suffix that changes: a hash, or the version."""
     real = one["metadata"]["name"]
-    return bool(
-        real == name or (one["kind"] in {"ConfigMap", "Job"} and real.startswith(f"{name}-"))
-    )
+    suffix = {"ConfigMap": r"-[a-z0-9]{10}", "Job": r"-v[0-9-]+"}.get(one["kind"], "")
+    return re.fullmatch(re.escape(name) + f"({suffix})?", real) is not None

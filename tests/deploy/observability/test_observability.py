@@ -15,6 +15,7 @@ import yaml
 from prometheus_client import Metric
 
 from forebay.errors import ErrorCode
+from forebay.jobs import Event
 from forebay.telemetry.metrics import Metrics
 from scripts.reference_pages import settings_groups
 from tests.deploy.compose.resolved import compose
@@ -106,6 +107,18 @@ def test_the_codes_in_alerts_are_codes_of_ours() -> None:
     problems = (ROOT / "docs" / "errors.md").read_text()
     assert asked
     assert all(code in list(ErrorCode) or f"| `{code}` |" in problems for code in asked)
+
+
+def test_the_outcomes_in_queries_are_those_that_attempts_have() -> None:
+    asked = {
+        outcome
+        for one in expressions()
+        for braces in re.findall(r"forebay_attempts_total\{([^}]*)\}", one)
+        for text in re.findall(r'outcome!?=~?"([^"]+)"', braces)
+        for outcome in text.split("|")
+    }
+    assert {"succeeded", "retry_later", "failed"} <= asked
+    assert asked <= {event.value.replace(" ", "_") for event in Event}
 
 
 def test_every_alert_says_how_bad_it_is_and_what_it_means() -> None:

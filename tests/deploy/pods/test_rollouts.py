@@ -27,10 +27,11 @@ ROLLOUTS = (
     ("Deployment", "search-worker"),
     ("Deployment", "crawler-worker"),
     ("Deployment", "llm-worker"),
+    ("Deployment", "webhook-worker"),
     ("Deployment", "reconciler"),
     ("StatefulSet", "rabbitmq"),
 )
-WORKERS = ("search-worker", "crawler-worker", "llm-worker")
+WORKERS = ("search-worker", "crawler-worker", "llm-worker", "webhook-worker")
 WITHIN_S = 420.0
 SETTLE = 500
 """Answers before the first and after the last rollout."""

@@ -27,7 +27,7 @@ async def test_applying_twice_changes_nothing(world: RabbitWorld):
     items = await declare(world.management, forebay_topology(world.vhost), PASSWORDS)
     assert {item.change for item in items} == {Change.UNCHANGED}
     kinds = Counter(item.what for item in items)
-    assert (kinds["queue"], kinds["binding"], kinds["exchange"]) == (12, 18, 4)
+    assert (kinds["queue"], kinds["binding"], kinds["exchange"]) == (16, 24, 4)
     assert (kinds["user"], kinds["permission"], kinds["policy"]) == (4, 5, 2)
 
 

@@ -17,7 +17,9 @@ from forebay.local.environment import ROOT
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-_NAMES = {"providers", "ingress", "search_worker", "crawler_worker", "llm_worker", "reconciler"}
+_NAMES = {"providers", "ingress", "reconciler"} | {
+    f"{word}_worker" for word in ("search", "crawler", "llm", "webhook")
+}
 
 
 class Up:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from forebay.jobs import Idempotency, JobKind, JobState, Lane
-from forebay.store import selections, updates
+from forebay.store import JobQuery, selections, updates
 from forebay.store.indexes import ACTIVE, JOBS
 from forebay.store.mongo import MongoJobStore
 from tests.contract.store.jobs import HOUR, a_job, a_waiting_job, inserted, now, started
+
+DELIVERIES = JobQuery(tenant="default", deliveries=True)
+TAGS = frozenset({"endpoint:we_1", "event:job.failed"})
 
 
 def index_names(plan: Any) -> Iterator[str]:
@@ -41,6 +45,8 @@ async def busy(store: MongoJobStore, raw: Any) -> Any:
     await inserted(store, *(a_waiting_job(-HOUR) for _ in range(20)))
     await inserted(store, a_job(idempotency=Idempotency("key", "f")))
     await inserted(store, *(a_job(key_id=f"key_{n % 2}") for n in range(20)))
+    told = {"kind": JobKind.WEBHOOK, "tags": tuple(TAGS), "state": JobState.SUCCEEDED}
+    await inserted(store, *(a_job(id=f"msg_{n:032x}", **told) for n in range(50)))
     await started(store, lease_s=0)
     return raw
 
@@ -63,6 +69,8 @@ KEY = {"tenant": "default", "idempotency.key": {"$eq": "key", "$type": "string"}
         (updates.lapsed(), {"lease.until": 1}, {"leases"}),
         (updates.overdue(), None, {"start_by", "deadline"}),
         (selections.open_of("key_1"), None, {"open"}),
+        (updates.untold(2), {"untold.at": 1}, {"untold"}),
+        (updates.deliveries_of("default", "endpoint:we_1"), None, {"deliveries"}),
     ],
 )
 async def test_a_query_uses_the_index_made_for_it(
@@ -73,6 +81,32 @@ async def test_a_query_uses_the_index_made_for_it(
         find["sort"] = order
     explained = await busy.command("explain", find, verbosity="queryPlanner")
     assert set(index_names(explained["queryPlanner"]["winningPlan"])) == indexes
+
+
+@pytest.mark.parametrize(
+    ("query", "most"),
+    [
+        (DELIVERIES, 10),
+        (replace(DELIVERIES, all_tags=TAGS), 10),
+        (JobQuery(tenant="default"), 11),
+        (JobQuery(tenant="default", dead_lettered=True), 11),
+    ],
+)
+async def test_a_page_of_a_list_reads_little_more_than_it_shows(
+    busy: Any, query: JobQuery, most: int
+) -> None:
+    find = {
+        "find": JOBS,
+        "filter": selections.listed(query),
+        "sort": {"_id": -1},
+        "limit": 10,
+        "hint": selections.index_of(query),
+    }
+    explained = await busy.command("explain", find, verbosity="executionStats")
+    stats = explained["executionStats"]
+    assert stats["nReturned"] == 10
+    assert stats["totalDocsExamined"] <= most
+    assert stats["totalKeysExamined"] <= most
 
 
 async def test_the_loops_read_nothing_that_is_over(busy: Any) -> None:

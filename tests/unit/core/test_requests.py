@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from forebay.jobs import JobKind
+from forebay.jobs import CALLER_KINDS
 from forebay.requests import INPUT_MODELS, CrawlRequest, LlmRequest, SearchRequest
 
 HELLO = [{"role": "user", "content": "hello"}]
 
 
 def test_there_is_a_model_for_every_kind() -> None:
-    assert set(INPUT_MODELS) == set(JobKind)
+    assert set(INPUT_MODELS) == CALLER_KINDS
 
 
 @pytest.mark.parametrize("model", INPUT_MODELS.values())

@@ -11,7 +11,7 @@ import pytest
 
 from forebay.broker.management import TopologySettings
 from forebay.errors import ConfigurationError
-from forebay.jobs import JobKind
+from forebay.jobs import CALLER_KINDS
 from forebay.settings import (
     AddressSettings,
     AttemptSettings,
@@ -179,7 +179,9 @@ def test_prefetch_stays_within_a_fifth_above_the_concurrency(
 
 
 def test_every_kind_has_a_number_of_attempts() -> None:
-    assert {kind: AttemptSettings().of(kind) for kind in JobKind} == dict.fromkeys(JobKind, 5)
+    assert {kind: AttemptSettings().of(kind) for kind in CALLER_KINDS} == dict.fromkeys(
+        CALLER_KINDS, 5
+    )
 
 
 def test_an_allow_list_is_exact_pairs_of_host_and_port() -> None:

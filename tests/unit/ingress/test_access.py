@@ -28,6 +28,8 @@ BODIES: dict[str, Any] = {
     "POST /v1/jobs/replay": {"dry_run": True},
     "POST /v1/batches": {"jobs": [{"kind": "search", "input": SEARCH}]},
     "POST /v1/keys": {"name": "another"},
+    "POST /v1/webhook-endpoints": {"url": "https://example.com/hook"},
+    "PATCH /v1/webhook-endpoints/{endpoint_id}": {"description": "mine"},
 }
 
 
@@ -53,7 +55,16 @@ class Scene:
         body = BODIES["POST /v1/batches"]
         batch = await world.client.post("/v1/batches", json=body, headers=owner.headers)
         spare = await give(world, Role.READ_ONLY)
-        ids = {"job_id": job["id"], "batch_id": batch.json()["id"], "key_id": spare.key.id}
+        hooks, body = "/v1/webhook-endpoints", BODIES["POST /v1/webhook-endpoints"]
+        endpoint = (await world.client.post(hooks, json=body, headers=owner.headers)).json()
+        tested = await world.client.post(f"{hooks}/{endpoint['id']}/test", headers=owner.headers)
+        ids = {
+            "job_id": job["id"],
+            "batch_id": batch.json()["id"],
+            "key_id": spare.key.id,
+            "endpoint_id": endpoint["id"],
+            "delivery_id": tested.json()["id"],
+        }
         return cls(world, ids)
 
     async def call(

@@ -142,7 +142,7 @@ async def test_brackets_inside_strings_are_not_depth(world: World) -> None:
             },
             "/input/messages/0/content/0/text",
         ),
-        ({"kind": "search", "input": SEARCH, "webhook": {"url": "https://e.com"}}, "/webhook"),
+        ({"kind": "search", "input": SEARCH, "callback": {"url": "https://e.com"}}, "/callback"),
         ({"kind": "search", "input": SEARCH, "batch_id": "b"}, "/batch_id"),
         ({"kind": "search", "input": SEARCH, "a/b~c": 1}, "/a~1b~0c"),
         ({"kind": "search", "input": SEARCH, "lane": "fast"}, "/lane"),

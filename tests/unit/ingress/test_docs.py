@@ -50,6 +50,17 @@ def test_every_path_of_this_version_is_described_with_its_problems() -> None:
         ("post", "/v1/keys"),
         ("get", "/v1/keys"),
         ("delete", "/v1/keys/{key_id}"),
+        ("post", "/v1/webhook-endpoints"),
+        ("get", "/v1/webhook-endpoints"),
+        ("get", "/v1/webhook-endpoints/{endpoint_id}"),
+        ("patch", "/v1/webhook-endpoints/{endpoint_id}"),
+        ("delete", "/v1/webhook-endpoints/{endpoint_id}"),
+        ("get", "/v1/webhook-endpoints/{endpoint_id}/secret"),
+        ("post", "/v1/webhook-endpoints/{endpoint_id}/rotate-secret"),
+        ("post", "/v1/webhook-endpoints/{endpoint_id}/test"),
+        ("get", "/v1/webhook-deliveries"),
+        ("get", "/v1/webhook-deliveries/{delivery_id}"),
+        ("post", "/v1/webhook-deliveries/{delivery_id}/redeliver"),
         ("get", "/livez"),
         ("get", "/readyz"),
         ("get", "/metrics"),
@@ -62,7 +73,7 @@ def test_every_path_of_this_version_is_described_with_its_problems() -> None:
     listing = {parameter["name"] for parameter in paths["/v1/jobs"]["get"]["parameters"]}
     filters = {"state", "kind", "tag", "provider", "error_code", "dead_lettered"}
     times = {"created_after", "created_before"}
-    assert listing == filters | times | {"include", "limit", "order", "cursor"}
+    assert listing == filters | times | {"batch_id", "include", "limit", "order", "cursor"}
 
 
 def test_the_examples_are_what_they_are_examples_of() -> None:

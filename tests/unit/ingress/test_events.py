@@ -15,6 +15,8 @@ from forebay.errors import ErrorCode, JobError
 from forebay.jobs import Event, Job
 from forebay.keys import Quota, Role
 from forebay.progress import Ask, Moved, Output
+from forebay.store.endpoints import MemoryEndpointStore
+from forebay.webhooks.notifier import Notifier
 from forebay.worker.telling import Telling
 from ingress.settings import Authentication
 from tests.ingress_by_hand import World, ingress, until
@@ -102,11 +104,15 @@ async def following(
             await serving
 
 
+def telling_of(world: World) -> Telling:
+    return Telling(world.live.worker(), Notifier(world.store, MemoryEndpointStore()))
+
+
 async def succeed(world: World, job: Job, text: str) -> None:
     """The worker stores its answer and says so."""
     result = json.dumps({"model": "small", "content": text})
     ended = await world.end(job, Event.SUCCEEDED, result=result)
-    Telling(world.live.worker()).moved(ended)
+    telling_of(world).moved(ended)
 
 
 async def test_a_stream_tells_a_job_from_the_queue_to_its_end(world: World) -> None:
@@ -114,7 +120,7 @@ async def test_a_stream_tells_a_job_from_the_queue_to_its_end(world: World) -> N
     async with following(world, job["id"]) as caller:
         await until(lambda: caller.types == ["queued"])
         claimed = await world.claim(job["id"])
-        telling = Telling(world.live.worker())
+        telling = telling_of(world)
         async with world.live.hearing(telling.heard, asks=True):
             with telling.writing(claimed) as write:
                 telling.moved(claimed)
@@ -149,7 +155,7 @@ async def test_who_comes_back_gets_only_what_is_missing_wherever_it_was_cut(worl
 async def test_lost_words_are_asked_for_again(world: World) -> None:
     job = await world.submit("llm", LLM)
     claimed = await world.claim(job["id"])
-    telling = Telling(world.live.worker())
+    telling = telling_of(world)
     async with following(world, job["id"]) as caller, world.live.hearing(telling.heard, asks=True):
         with telling.writing(claimed) as write:
             await until(lambda: "running" in caller.types)
@@ -241,7 +247,7 @@ async def test_a_stream_ends_when_its_key_is_revoked() -> None:
             assert caller.headers["ratelimit-policy"] == '"key";q=10;w=60'
             await world.client.delete(f"/v1/keys/{user.key.id}", headers=admin.headers)
             assert not caller.ended
-            Telling(world.live.worker()).moved(await world.claim(job["id"]))
+            telling_of(world).moved(await world.claim(job["id"]))
             await until(lambda: caller.ended)
             assert caller.types == ["queued"]
     assert not [line for line in world.logs if line["event"] == "request.failed"]

@@ -22,7 +22,9 @@ _PASSWORDS = {role: f"{role}-canary" for role in ("ingress", "worker", "reconcil
 def _told(management_url: str = "http://admin:pw@127.0.0.1:15672", **extra: str) -> Told:
     found = Servers("amqp://admin:pw@127.0.0.1:5672/", management_url, "mongodb://m/", Origin.URLS)
     addresses = Addresses.choose(Ports(lambda _: None))
-    return Told(found, addresses, {"search": 1, "crawl": 2, "llm": 3}, extra, _PASSWORDS)
+    return Told(
+        found, addresses, {"search": 1, "crawl": 2, "llm": 3, "webhook": 4}, extra, _PASSWORDS
+    )
 
 
 def test_each_process_logs_in_by_its_role():
@@ -34,6 +36,7 @@ def test_each_process_logs_in_by_its_role():
         "search_worker": "amqp://forebay-worker:worker-canary@127.0.0.1:5672/forebay",
         "crawler_worker": "amqp://forebay-worker:worker-canary@127.0.0.1:5672/forebay",
         "llm_worker": "amqp://forebay-worker:worker-canary@127.0.0.1:5672/forebay",
+        "webhook_worker": "amqp://forebay-worker:worker-canary@127.0.0.1:5672/forebay",
         "reconciler": "amqp://forebay-reconciler:reconciler-canary@127.0.0.1:5672/forebay",
     }
 
@@ -45,7 +48,7 @@ def test_without_a_management_api_the_given_broker_url_is_used_as_it_is():
 
 def test_settings_of_the_caller_win_over_those_of_the_stack():
     told = _told(FOREBAY_LLM_CONCURRENCY="99", FOREBAY_SEARCH_PROVIDER="brave")
-    assert told.concurrency_in_force() == {"search": 1, "crawl": 2, "llm": 99}
+    assert told.concurrency_in_force() == {"search": 1, "crawl": 2, "llm": 99, "webhook": 4}
     assert told.probed()[0].env["FOREBAY_SEARCH_PROVIDER"] == "brave"
 
 
@@ -60,13 +63,13 @@ def test_only_the_topology_step_gets_the_administrators_login():
 
 def test_every_worker_listens_on_a_probe_port_of_its_own():
     ports = {spec.env["FOREBAY_PROBE_PORT"] for spec in _told().probed()}
-    assert len(ports) == len(PROBED) == 4
+    assert len(ports) == len(PROBED) == 5
 
 
 def test_copies_of_a_process_differ_in_name_and_port_only():
     addresses = Addresses.choose(Ports(lambda _: None), Crew({"ingress": 2, "reconciler": 3}))
     found = Servers("amqp://a:b@h/", "", "mongodb://m/", Origin.URLS)
-    told = Told(found, addresses, {"search": 1, "crawl": 2, "llm": 3}, {}, _PASSWORDS)
+    told = Told(found, addresses, {"search": 1, "crawl": 2, "llm": 3, "webhook": 4}, {}, _PASSWORDS)
     specs = {spec.name: spec for spec in [*told.ingresses(), *told.probed()]}
     assert [name for name in specs if "ingress" in name] == ["ingress", "ingress-2"]
     crew = [specs[name] for name in ("reconciler", "reconciler-2", "reconciler-3")]

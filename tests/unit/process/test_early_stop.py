@@ -13,7 +13,14 @@ import pytest
 from forebay.cli import ENDED_BY_SIGTERM
 
 ROOT = Path(__file__).parents[3]
-PROCESSES = ["ingress", "search_worker", "crawler_worker", "llm_worker", "reconciler"]
+PROCESSES = [
+    "ingress",
+    "search_worker",
+    "crawler_worker",
+    "llm_worker",
+    "webhook_worker",
+    "reconciler",
+]
 SLOW = "import sys; print('importing', flush=True); sys.stdin.read()\n"
 
 

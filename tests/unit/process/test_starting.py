@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PROCESSES = ["ingress", "search_worker", "crawler_worker", "llm_worker", "reconciler"]
+PROCESSES = [
+    "ingress",
+    "search_worker",
+    "crawler_worker",
+    "llm_worker",
+    "webhook_worker",
+    "reconciler",
+]
 
 
 def start(process: str, **settings: str) -> subprocess.CompletedProcess[str]:

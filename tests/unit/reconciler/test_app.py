@@ -11,6 +11,7 @@ import structlog
 
 import reconciler
 from forebay.process import Process
+from forebay.store.endpoints import MemoryEndpointStore
 from forebay.store.memory import MemoryJobStore
 from forebay.store.paces import MemoryPaceStore
 from forebay.testing.broker import FakeBroker
@@ -22,7 +23,12 @@ def test_every_loop_that_is_written_is_started() -> None:
     process = Process("reconciler", structlog.wrap_logger(structlog.ReturnLogger()))
     store = MemoryJobStore(lambda: datetime.now(UTC))
     loops = endless_loops(
-        process, ReconcilerSettings(), store, MemoryPaceStore(), FakeBroker().publisher()
+        process,
+        ReconcilerSettings(),
+        store,
+        MemoryPaceStore(),
+        MemoryEndpointStore(),
+        FakeBroker().publisher(),
     )
     started = {type(turn.__self__).__name__ for turn, _ in loops.values()}
     assert started == written() >= {"Relay", "Rescuer", "Refiller"}

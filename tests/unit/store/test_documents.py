@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forebay.errors import ErrorCode, JobError
-from forebay.jobs import Idempotency, Job, Lease, ProviderPreference, ResultRef, Usage
+from forebay.jobs import (
+    Idempotency,
+    Job,
+    JobEnd,
+    JobState,
+    Lease,
+    ProviderPreference,
+    ResultRef,
+    Usage,
+    WebhookTarget,
+)
 from forebay.store.documents import CODEC, as_stored, from_document, to_document
 from tests.contract.store.jobs import HOUR, PASSING, a_job, an_attempt, now
 
@@ -34,6 +44,9 @@ def a_full_job() -> Job:
         result_ref=ResultRef("token", 2, 5_000_000),
         error=JobError(ErrorCode.PROVIDER_ERROR, "it failed", retryable=True, retry_after_s=2.5),
         dead_lettered=True,
+        webhook=WebhookTarget("https://example.com/", ("job.failed",)),
+        notifies=True,
+        untold=(JobEnd(1, JobState.FAILED, at),),
         usage=Usage(1, 2, 3),
     )
     attempt = an_attempt(job, provider="p", http_status=503, provider_request_id="r", error=PASSING)

@@ -19,11 +19,13 @@ from forebay.process import Process
 from forebay.progress import Write, unheard
 from forebay.requests import SearchRequest
 from forebay.retry import RetryPolicy
+from forebay.store.endpoints import MemoryEndpointStore
 from forebay.store.memory import MemoryJobStore
 from forebay.store.patience import Preparation
 from forebay.store.watch import Watch
 from forebay.testing.broker import FakeBroker, FakeConsumer
 from forebay.testing.live import FakeLive
+from forebay.webhooks.notifier import Notifier
 from forebay.worker.call import CallLimits, LeasedCall
 from forebay.worker.execution import Execution, ExecutionPolicy
 from forebay.worker.pool import Pool
@@ -96,8 +98,10 @@ class Rig:
 
     def __post_init__(self) -> None:
         self.live = FakeLive()
-        self.telling = Telling(self.live.worker())
         self.store = MemoryJobStore(self.clock)
+        self.endpoints = MemoryEndpointStore()
+        notifier = Notifier(self.store, self.endpoints)
+        self.telling = Telling(self.live.worker(), notifier)
         self.consumer: FakeConsumer = self.broker.consumer(JobKind.SEARCH, self.concurrency + 1)
 
     async def submit(self, job_id: str = "job_1", **changes: Any) -> Job:

@@ -35,6 +35,7 @@ from forebay.store.indexes import ACTIVE, COLLECTIONS, models
 from forebay.store.mongo.base import TRIES, WITHOUT_TEXT, ref_of
 from forebay.store.mongo.batches import MongoBatchStore
 from forebay.store.mongo.claims import Claims
+from forebay.store.mongo.endpoints import MongoEndpointStore
 from forebay.store.mongo.keys import MongoKeyStore
 from forebay.store.mongo.paces import MongoPaceStore
 from forebay.store.mongo.upkeep import Upkeep
@@ -75,6 +76,8 @@ class MongoJobStore(Claims, Upkeep):
         """API keys, likewise."""
         self.paces = MongoPaceStore(connection)
         """How quickly the queues are worked off."""
+        self.endpoints = MongoEndpointStore(connection)
+        """The webhook endpoints, over the same connections."""
 
     async def prepare(self, within_s: float = PREPARE_S) -> None:
         """See `JobStore.prepare`; `within_s` bounds the building of the indexes, in seconds."""
@@ -124,6 +127,8 @@ class MongoJobStore(Claims, Upkeep):
         order = ASCENDING if query.oldest_first else DESCENDING
         without = {"input": 0} if query.with_results else WITHOUT_TEXT
         found = self._jobs.find(selections.listed(query), without).sort("_id", order)
+        if (index := selections.index_of(query)) is not None:
+            found = found.hint(index)
         async with self._connection.calling():
             documents = await found.limit(query.limit).to_list(None)
         return [from_document(document) for document in documents]
@@ -194,6 +199,13 @@ class MongoJobStore(Claims, Upkeep):
         """See `JobStore.cancel_many`."""
         states = in_states(updates.CANCELABLE)
         condition = {"_id": {"$in": [*job_ids]}, "tenant": tenant, **states}
+        async with self._connection.calling():
+            done = await self._jobs.update_many(condition, updates.cancel())
+        return done.modified_count
+
+    async def cancel_deliveries(self, tenant: str, endpoint_tag: str) -> int:
+        """See `JobStore.cancel_deliveries`."""
+        condition = updates.deliveries_of(tenant, endpoint_tag)
         async with self._connection.calling():
             done = await self._jobs.update_many(condition, updates.cancel())
         return done.modified_count

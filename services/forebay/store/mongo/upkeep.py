@@ -10,7 +10,7 @@ from datetime import datetime
 from pymongo import UpdateOne
 
 from forebay.errors import JobError
-from forebay.jobs import JobKind, JobState, Lane, expiry_error
+from forebay.jobs import Job, JobKind, JobState, Lane, expiry_error
 from forebay.store import Backlog, JobRef, Pruned, Rescue, Route, selections, updates
 from forebay.store.documents import Document, from_document
 from forebay.store.indexes import ACTIVE
@@ -106,6 +106,19 @@ class Upkeep(Queries):
         async with self._connection.calling():
             groups = await self._connection.aggregate(self._jobs, pipeline, hint="backlog")
         return [_backlog(group) for group in groups]
+
+    async def untold(self, older_than_s: float, limit: int) -> Sequence[Job]:
+        """See `JobStore.untold`."""
+        found = self._jobs.find(updates.untold(older_than_s), WITHOUT_TEXT)
+        async with self._connection.calling():
+            documents = await found.sort("untold.at").limit(limit).to_list(None)
+        return [from_document(document) for document in documents]
+
+    async def told(self, job_id: str, generation: int) -> None:
+        """See `JobStore.told`."""
+        done = {"$pull": {"untold": {"generation": generation}}}
+        async with self._connection.calling():
+            await self._jobs.update_one({"_id": job_id}, done)
 
     async def prune(self, after: str | None, limit: int) -> Pruned:
         """See `JobStore.prune`."""

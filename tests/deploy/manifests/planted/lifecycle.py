@@ -145,6 +145,11 @@ MISTAKES = (
         "crawler-worker",
     ),
     Mistake(
+        lifecycle.finishes_its_longest_call,
+        lambda bench: bench.settings().update(FOREBAY_WEBHOOK_GRACE_S="14"),
+        "webhook-worker",
+    ),
+    Mistake(
         lifecycle.has_time_to_end,
         in_pod(lambda pod: pod.pop("terminationGracePeriodSeconds")),
         "ingress",

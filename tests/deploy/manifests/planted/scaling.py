@@ -40,6 +40,18 @@ MISTAKES = (
     ),
     Mistake(
         scaling.scales_workers_by_their_queues,
+        in_spec("ScaledObject", "webhook-worker", lambda spec: spec["triggers"].pop(0)),
+        "webhook-worker",
+        SERIOUS,
+    ),
+    Mistake(
+        scaling.stays_within_the_providers_quota,
+        lambda bench: bench.settings().update(FOREBAY_WEBHOOK_CONCURRENCY="101"),
+        "webhook-worker",
+        SERIOUS,
+    ),
+    Mistake(
+        scaling.scales_workers_by_their_queues,
         in_spec(
             "ScaledObject", "llm-worker", lambda spec: spec["scaleTargetRef"].update(name="ingress")
         ),
@@ -146,8 +158,8 @@ MISTAKES = (
     ),
     Mistake(
         scaling.scales_every_worker_or_none,
-        lambda bench: bench.remove("ScaledObject", "crawler-worker"),
-        "crawl",
+        lambda bench: bench.remove("ScaledObject", "webhook-worker"),
+        "no ScaledObject for webhook",
         SERIOUS,
     ),
     Mistake(scaling.leaves_the_workers_to_keda, autoscale_a_worker, "llm-worker", SERIOUS),

@@ -227,7 +227,7 @@ MISTAKES = (
     ),
     Mistake(
         security.holds_no_secret_itself,
-        lambda bench: bench.get("ConfigMap", "rabbitmq")["data"].update(
+        lambda bench: bench.get("ConfigMap", "rabbitmq-config")["data"].update(
             {"x.conf": "default_pass = guest"}
         ),
         "x.conf",
