@@ -20,7 +20,7 @@ import pytest
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
-from forebay.jobs import JobKind
+from forebay.jobs import CALLER_KINDS
 from forebay.local.mongodb import MongoServer
 from forebay.store.indexes import JOBS
 from forebay.testing.polling import pace, until
@@ -219,7 +219,7 @@ class Trial:
         async def every_kind_finished() -> bool:
             with contextlib.suppress(PyMongoError):  # our client finds it again a little later
                 ends.update(await self.first_ends(client, up))
-            return len(ends) == len(JobKind)
+            return len(ends) == len(CALLER_KINDS)
 
         url = self.mongodb.url
         async with AsyncMongoClient(url, directConnection=True, tz_aware=True) as client:

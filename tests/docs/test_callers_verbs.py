@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -12,7 +13,9 @@ import pytest
 from typer import Typer
 
 from forebay.cli.verbs import CALLERS, app
+from forebay.client import Client
 from forebay.local.stack import Stack
+from forebay.testing.polling import until
 from tests.command import Ended, begin
 from tests.typed import typed
 
@@ -202,6 +205,87 @@ def test_a_batch_is_sent_followed_read_and_run_again(terminal: Terminal, tmp_pat
     assert terminal.types("batch", "cancel", batch_id).code == 0
 
 
+def test_an_endpoint_hears_of_jobs_until_it_is_removed(terminal: Terminal, stack: Stack) -> None:
+    url = f"{stack.providers_url}/hooks/verbs"
+    made = terminal.types(
+        "webhooks", "create", url, "--event", "job.failed", "--description", "ops"
+    )
+    rows = dict(line.strip().split(maxsplit=1) for line in made.out.splitlines())
+    endpoint_id, secret = rows.pop("id"), rows.pop("secret")
+    assert rows == {"url": url, "events": "job.failed", "about": "ops"}
+    assert re.fullmatch(r"we_[0-9a-f]{32}", endpoint_id)
+    assert terminal.types("webhooks", "secret", endpoint_id).out == f"{secret}\n"
+    rotated = terminal.types("webhooks", "rotate-secret", endpoint_id).out.strip()
+    assert terminal.reads("webhooks", "secret", endpoint_id)["secret"] == rotated != secret
+    default = terminal.reads("webhooks", "secret")
+    assert (default["id"], default["url"]) == ("default", None)
+    head, *listed = terminal.types("webhooks", "list").out.splitlines()
+    assert head.split() == ["id", "state", "url,", "events"]
+    row = next(n for n, line in enumerate(listed) if line.startswith(endpoint_id))
+    joined = " ".join(" ".join(listed[row : row + 2]).split())
+    assert joined.startswith(f"{endpoint_id} live {url[:20]}")
+    seen = next(one for one in terminal.reads("webhooks", "list") if one["id"] == endpoint_id)
+    assert (seen["events"], "secret" in seen) == (["job.failed"], False)
+    tested = terminal.types("webhooks", "test", endpoint_id, *WAIT)
+    delivery_id = tested.err.strip()
+    shown = fields(tested.out)
+    assert shown == {
+        "id": delivery_id, "event": "webhook.test", "state": "succeeded", "endpoint": endpoint_id,
+        "attempts": "1 of 10", "attempt 1": "200",
+    }  # fmt: skip
+    mine = ("--endpoint", endpoint_id, "--state", "succeeded", "--event", "webhook.test")
+    head, row = terminal.types("webhooks", "deliveries", *mine).out.splitlines()
+    assert head.split() == ["id", "event", "state", "age", "answered"]
+    assert re.fullmatch(delivery_id + r"  webhook.test  succeeded  \d+[sm] +200 *", row)
+    again = terminal.reads("webhooks", "redeliver", delivery_id, *WAIT)
+    assert (again["generation"], again["state"]) == (2, "succeeded")
+    assert terminal.types("webhooks", "remove", endpoint_id).out == f"{endpoint_id} is removed\n"
+    gone = terminal.types("webhooks", "test", endpoint_id, code=1)
+    assert "There is no such webhook endpoint. (404 not_found" in gone.err
+
+
+def test_what_a_receiver_refuses_for_good_ends_with_4(terminal: Terminal, stack: Stack) -> None:
+    gone = f"{stack.providers_url}/hooks/gone?simulate=status%3D410"
+    endpoint_id = terminal.reads("webhooks", "create", gone)["id"]
+    tested = terminal.types("webhooks", "test", endpoint_id, *WAIT, code=4)
+    assert fields(tested.out)["attempt 1"] == "410"
+    assert "disabled (gone)" in terminal.types("webhooks", "list").out
+    terminal.types("webhooks", "remove", endpoint_id)
+
+
+async def until_told(url: str, job_id: str) -> None:
+    """A delivery is written down just after the end that it tells of."""
+    async with Client(url) as client:
+
+        async def told() -> bool:
+            return bool((await client.list_deliveries(job_id=job_id)).data)
+
+        await until(told)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("submit", "search", '{"query": "weir"}'),
+        ("search", "weir"),
+        ("crawl", "SITE/pages/1"),
+        ("llm", "Say hello.", "--model", "small"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_job_tells_a_url_of_its_own(
+    terminal: Terminal, stack: Stack, words: tuple[str, ...]
+) -> None:
+    here = f"{stack.providers_url}/hooks/own"
+    typed_ = [word.replace("SITE", stack.site_url) for word in words]
+    job_id = terminal.types(*typed_, "--webhook", here, *WAIT).err.strip()
+    of_job = ("webhooks", "deliveries", "--job", job_id, "--endpoint", "default", "--limit", "1")
+    asyncio.run(until_told(stack.ingress_url, job_id))
+    (told,) = terminal.reads(*of_job)
+    assert (told["event"], told["job_id"]) == ("job.succeeded", job_id)
+    assert told["id"] in terminal.types("webhooks", "deliveries", "--job", job_id).out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -263,4 +347,4 @@ def test_a_verb_for_callers_is_typed_here(verb: tuple[str, ...]) -> None:
 
 
 def test_there_are_verbs_for_callers() -> None:
-    assert len(callers_verbs()) == 19
+    assert len(callers_verbs()) == 27

@@ -5,9 +5,12 @@ from __future__ import annotations
 from tests.planted.bug import Bug, Edit
 from tests.planted.finders import CLIENT
 
-JOBS, BATCHES, EVENTS, LINES, PATIENCE, SUBMISSIONS = (
+JOBS, BATCHES, EVENTS, LINES, PATIENCE, SUBMISSIONS, WEBHOOKS, WEBHOOK_VIEWS = (
     f"forebay/client/{name}.py"
-    for name in ("jobs", "batches", "events", "lines", "patience", "submissions")
+    for name in (
+        *("jobs", "batches", "events", "lines", "patience", "submissions"),
+        *("webhooks", "webhook_views"),
+    )
 )
 
 CLIENT_BUGS = (
@@ -79,6 +82,30 @@ CLIENT_BUGS = (
                 LINES,
                 "            begun = [other]\n",
                 "            begun = [other]\n    yield b''.join(begun)\n",
+            ),
+        ),
+        (CLIENT,),
+    ),
+    Bug(
+        "a lost answer makes a second webhook endpoint",
+        "C",
+        (Edit(WEBHOOKS, "text_of(body), headers=JSON, once=True", "text_of(body), headers=JSON"),),
+        (CLIENT,),
+    ),
+    Bug(
+        "a webhook's secret is in a dump of its view",
+        "C",
+        (Edit(WEBHOOK_VIEWS, 'when_used="json"', 'when_used="always"'),),
+        (CLIENT,),
+    ),
+    Bug(
+        "a delivery that is sent again because of a lost answer is an error",
+        "C",
+        (
+            Edit(
+                WEBHOOKS,
+                "        except Conflict as refused:\n            if not refused.repeated:",
+                "        except Conflict as refused:\n            if refused:",
             ),
         ),
         (CLIENT,),

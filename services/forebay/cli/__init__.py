@@ -1,8 +1,8 @@
 """`forebay ...`: the verbs of callers and operators. Each calls one function and shows the answer.
 
 Exit codes: 0 done, 1 it could not be done, 2 a setting or an option is missing or wrong, 3 the
-store does not answer (`forebay audit`), 4 the job, or one of the batch, did not succeed, 5 it was
-not done in time, 130 ended by Ctrl-C, 143 by SIGTERM.
+store does not answer (`forebay audit`), 4 the job or the delivery, or one of the batch, did not
+succeed, 5 it was not done in time, 130 ended by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -24,7 +23,7 @@ from forebay.cli.options import (
     Timeout,
     given,
 )
-from forebay.cli.tables import AsJson, say_json, show_fields, show_rows
+from forebay.cli.tables import AsJson, age, say_json, show_fields, show_rows
 from forebay.client import Attempt, Client, Job, JobFailed, Moved, Output, Problem, Reset
 from forebay.client.events import JobEvent
 
@@ -251,15 +250,4 @@ def _write(text: str) -> None:
 
 
 def _row(job: Job) -> tuple[str, ...]:
-    return job.id, job.kind, job.state, _age(job.created_at), job.error.code if job.error else ""
-
-
-def _age(moment: datetime | None) -> str:
-    """How long ago, in the largest unit that fits."""
-    if moment is None:
-        return ""
-    seconds = max(int((datetime.now(UTC) - moment).total_seconds()), 0)
-    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"
+    return job.id, job.kind, job.state, age(job.created_at), job.error.code if job.error else ""

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from forebay.client import WebhookTarget
 from forebay.jobs import JobKind, JobState, Lane
 
 
@@ -41,6 +42,10 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
+def _target(url: str) -> WebhookTarget:
+    return {"url": url}
+
+
 JobId = Annotated[str, typer.Argument(metavar="JOB_ID", help="Which job.")]
 BatchId = Annotated[str, typer.Argument(metavar="BATCH_ID", help="Which batch.")]
 Timeout = Annotated[
@@ -58,6 +63,10 @@ WaitFor = Annotated[
 Key = Annotated[
     str | None,
     typer.Option("--key", metavar="TEXT", help="The Idempotency-Key; the same is the same job."),
+]
+WebhookUrl = Annotated[
+    Any,
+    typer.Option("--webhook", parser=_target, metavar="URL", help="Tell this URL of its end."),
 ]
 LaneOf = Annotated[Lane, typer.Option("--lane", help="Who goes first.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="Your own word; may be repeated.")]

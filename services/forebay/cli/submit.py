@@ -18,6 +18,7 @@ from forebay.cli.options import (
     Metadata,
     Tags,
     WaitFor,
+    WebhookUrl,
     given,
     moment,
 )
@@ -45,6 +46,7 @@ def submit(
         int | None, typer.Option("--result-ttl", metavar="SECONDS", help="How long it is kept.")
     ] = None,
     tag: Tags = None,
+    webhook: WebhookUrl = None,
     metadata: Metadata = None,
     key: Key = None,
     wait: WaitFor = None,
@@ -64,6 +66,7 @@ def submit(
         result_ttl_s=result_ttl,
         tags=tag,
         metadata=metadata,
+        webhook=webhook,
         idempotency_key=key,
     )
     _send(lambda client: client.submit(kind.value, input_, **options), wait, as_json=as_json)
@@ -79,6 +82,7 @@ def search(
     region: Annotated[str | None, typer.Option(help="Such as US.")] = None,
     lane: LaneOf = Lane.DEFAULT,
     tag: Tags = None,
+    webhook: WebhookUrl = None,
     key: Key = None,
     wait: WaitFor = None,
     as_json: AsJson = False,
@@ -86,7 +90,7 @@ def search(
     """Submit a search; prints the receipt, with --wait the result."""
     options: Any = given(
         limit=limit, site=site, freshness=freshness, language=language, region=region,
-        lane=lane.value, tags=tag, idempotency_key=key,
+        lane=lane.value, tags=tag, webhook=webhook, idempotency_key=key,
     )  # fmt: skip
     _send(lambda client: client.search(query, **options), wait, as_json=as_json)
 
@@ -103,6 +107,7 @@ def crawl(
     max_depth: Annotated[int, typer.Option("--max-depth", help="So many links away.")] = 1,
     lane: LaneOf = Lane.DEFAULT,
     tag: Tags = None,
+    webhook: WebhookUrl = None,
     key: Key = None,
     wait: WaitFor = None,
     as_json: AsJson = False,
@@ -110,8 +115,9 @@ def crawl(
     """Submit a page to fetch; prints the receipt, with --wait the result."""
     further = {"max_pages": max_pages, "max_depth": max_depth} if max_pages else None
     options: Any = given(
-        formats=formats, follow=further, lane=lane.value, tags=tag, idempotency_key=key
-    )
+        formats=formats, follow=further,
+        lane=lane.value, tags=tag, webhook=webhook, idempotency_key=key,
+    )  # fmt: skip
     _send(lambda client: client.crawl(url, **options), wait, as_json=as_json)
 
 
@@ -127,6 +133,7 @@ def llm(
     ] = False,
     lane: LaneOf = Lane.DEFAULT,
     tag: Tags = None,
+    webhook: WebhookUrl = None,
     key: Key = None,
     wait: WaitFor = None,
     as_json: AsJson = False,
@@ -137,7 +144,7 @@ def llm(
     messages.append({"role": "user", "content": said})
     options: Any = given(
         max_tokens=max_tokens, temperature=temperature, stream=stream or None,
-        lane=lane.value, tags=tag, idempotency_key=key,
+        lane=lane.value, tags=tag, webhook=webhook, idempotency_key=key,
     )  # fmt: skip
     _send(
         lambda client: client.llm(model, messages, **options),

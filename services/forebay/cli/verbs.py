@@ -22,6 +22,7 @@ from forebay.cli.dead import dead_app
 from forebay.cli.keys import keys_app
 from forebay.cli.store import store_app
 from forebay.cli.topology import topology_app
+from forebay.cli.webhooks import webhooks_app
 from forebay.client import ClientError, JobFailed, NotDone
 from forebay.errors import ConfigurationError, ForebayError
 
@@ -36,6 +37,7 @@ for verb in (
     app.command(rich_help_panel=CALLERS)(verb)
 app.add_typer(of_jobs.jobs_app, name="jobs", rich_help_panel=CALLERS)
 app.add_typer(batch_app, name="batch", rich_help_panel=CALLERS)
+app.add_typer(webhooks_app, name="webhooks", rich_help_panel=CALLERS)
 app.add_typer(topology_app, name="topology", rich_help_panel=OPERATORS)
 app.add_typer(store_app, name="store", rich_help_panel=OPERATORS)
 app.add_typer(keys_app, name="keys", rich_help_panel=OPERATORS)
@@ -52,7 +54,7 @@ def forebay() -> None:
     FOREBAY_URL is where the ingress is, FOREBAY_API_KEY the key if it asks.
 
     Ends with 0: done, 1: could not be done, 2: a wrong option or setting,
-    4: a job did not succeed, 5: it was not done in time, 130: Ctrl-C.
+    4: it did not succeed, 5: it was not done in time, 130: Ctrl-C.
     """
 
 

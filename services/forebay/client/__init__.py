@@ -28,7 +28,7 @@ from forebay.client.errors import (
     Unreachable,
 )
 from forebay.client.events import JobEvent, JobStream, Moved, Output, Reset
-from forebay.client.submissions import JobFilter, JobOptions
+from forebay.client.submissions import JobFilter, JobOptions, WebhookTarget
 from forebay.client.views import (
     Attempt,
     Batch,
@@ -41,6 +41,15 @@ from forebay.client.views import (
     ReplayPreview,
     Usage,
 )
+from forebay.client.webhook_views import (
+    DeliveryAttempt,
+    DeliveryPage,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookSecret,
+)
+from forebay.client.webhooks import DeliveryFilter, EndpointChange
+from forebay.endpoints import WebhookEvent
 from forebay.requests import CrawlRequest, LlmRequest, SearchRequest
 
 __all__ = [
@@ -51,6 +60,10 @@ __all__ = [
     "ClientError",
     "Conflict",
     "CrawlRequest",
+    "DeliveryAttempt",
+    "DeliveryFilter",
+    "DeliveryPage",
+    "EndpointChange",
     "Forbidden",
     "Gone",
     "Invalid",
@@ -79,4 +92,9 @@ __all__ = [
     "UnexpectedAnswer",
     "Unreachable",
     "Usage",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
+    "WebhookSecret",
+    "WebhookTarget",
 ]

@@ -39,9 +39,10 @@ class BatchCalls:
     ) -> Batch:
         """Up to 10 000 jobs at once, sent as they are made.
 
-        An item is an input (`SearchRequest(...)`), a submission as a mapping, with a `custom_id` if
-        you like, or a line of JSON. With `skip` the good ones are accepted and `errors` of the
-        batch says what is wrong with the others; with `reject` nothing is if one is bad.
+        An item is an input (`SearchRequest(...)`), a submission as a mapping, with a `custom_id` or
+        a `webhook` if you like, or a line of JSON. With `skip` the good ones are accepted and
+        `errors` of the batch says what is wrong with the others; with `reject` nothing is if one is
+        bad.
         """
         key = key_header(idempotency_key) if idempotency_key else new_key()
         ask = Ask(

@@ -10,13 +10,14 @@ import httpx
 from forebay.client.batches import BatchCalls
 from forebay.client.connection import Connection
 from forebay.client.jobs import JobCalls
+from forebay.client.webhooks import WebhookCalls
 
 TIMEOUT_S = 30.0
 PATIENCE_S = 60.0
 """Long enough for an ingress to be replaced."""
 
 
-class Client(JobCalls, BatchCalls):
+class Client(JobCalls, BatchCalls, WebhookCalls):
     """Calls one Forebay service; use it with `async with`, from as many tasks as you like.
 
     Args:
@@ -43,6 +44,7 @@ class Client(JobCalls, BatchCalls):
         connection = Connection(url, api_key, timeout_s, patience_s, transport)
         JobCalls.__init__(self, connection)
         BatchCalls.__init__(self, connection)
+        WebhookCalls.__init__(self, connection)
 
     def __repr__(self) -> str:
         return f"Client({self._connection.url!r})"

@@ -37,6 +37,7 @@ class Ask:
 
     Attributes:
         read_s: how long the answer may keep silent beyond the usual, in seconds.
+        once: it is not tried again, because a repeat would do it twice.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Ask:
     body: bytes | AsyncIterable[bytes] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     read_s: float = 0.0
+    once: bool = False
 
 
 class Connection:
@@ -110,6 +112,8 @@ class Connection:
                         await answer.aread()
                     return answer
             except ClientError as trouble:
+                if ask.once:
+                    raise
                 trouble.repeated = patience.tried > 0
                 await patience.pause(trouble)
 

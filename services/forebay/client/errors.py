@@ -24,6 +24,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from forebay.client.views import Batch, InvalidPart, Job, Problem
+from forebay.client.webhook_views import WebhookDelivery
 from forebay.errors import ForebayError
 
 
@@ -52,10 +53,10 @@ class NotDone(ClientError, TimeoutError):
     """It was not done in time.
 
     Attributes:
-        seen: the job or the batch as it was seen last, if it was.
+        seen: the job, batch or delivery as it was seen last, if it was.
     """
 
-    def __init__(self, message: str, seen: Job | Batch | None) -> None:
+    def __init__(self, message: str, seen: Job | Batch | WebhookDelivery | None) -> None:
         super().__init__(message)
         self.seen = seen
 

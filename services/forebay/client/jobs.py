@@ -27,6 +27,7 @@ from forebay.client.submissions import (
     text_of,
 )
 from forebay.client.views import Batch, Job, Page, ReplayPreview
+from forebay.client.webhook_views import WebhookDelivery, WebhookEndpoint
 from forebay.jobs import JobKind
 from forebay.requests import JobInput
 
@@ -47,7 +48,7 @@ def key_header(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}
 
 
-def id_of(thing: Job | Batch | str) -> str:
+def id_of(thing: Job | Batch | WebhookEndpoint | WebhookDelivery | str) -> str:
     """The id of what is named by it, or seen."""
     return thing if isinstance(thing, str) else thing.id
 

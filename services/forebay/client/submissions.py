@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, Required, TypedDict
 
 from pydantic_core import to_jsonable_python
 
@@ -22,6 +22,14 @@ BatchItem = JobInput | Json | bytes
 Several = str | Sequence[str]
 
 
+class WebhookTarget(TypedDict, total=False):
+    """Where to tell of a job's end, besides your webhook endpoints."""
+
+    url: Required[str]
+    events: Sequence[str]
+    """Such as `job.failed`; left out: any end."""
+
+
 class JobOptions(TypedDict, total=False):
     """What every job has besides its kind and input; docs/http-api.md says what each means."""
 
@@ -31,6 +39,7 @@ class JobOptions(TypedDict, total=False):
     start_by: datetime
     deadline: datetime
     retry: Json
+    webhook: WebhookTarget
     result_ttl_s: int
     tags: Sequence[str]
     metadata: Json
