@@ -178,14 +178,16 @@ async def open_services(outside: Outside, choices: Choices) -> AsyncIterator[Ser
     ):
         hub = Hub(waiting, outside.live)
         await stack.enter_async_context(outside.live.heard_by(hub.heard))
-        builder, bounds = JobBuilder(choices.rules, outside.clock), Bounds(settings, room)
+        builder, bounds = (
+            JobBuilder(choices.rules, outside.clock),
+            Bounds(settings, room, OpenJobs(store)),
+        )
         ring = KeyRing(stores.keys, choices.access.key_max_age_s)
         yield Services(
             settings=settings,
             gate=_gate(choices.access, ring, outside),
             keys=stores.keys,
             ring=ring,
-            open_jobs=OpenJobs(store),
             store=store,
             desk=Desk(builder, commit, store, pump, outside.metrics, bounds),
             batch_store=stores.batches,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from pydantic_core import to_json
@@ -19,6 +19,7 @@ from uuid_utils import uuid7
 from forebay.batches import Batch, RejectedItem, item_id
 from forebay.errors import StoreUnavailable
 from forebay.jobs import Idempotency, Job, JobState
+from forebay.keys import ApiKey
 from forebay.store import JobQuery, JobRef, JobStore, Route
 from forebay.store.batches import BatchStore
 from ingress.body import parse, validation_error
@@ -77,6 +78,7 @@ class Batches:
     ) -> None:
         self._places = bounds.settings.max_batches
         self._room = bounds.room
+        self._open_jobs = bounds.open_jobs
         self._builder = builder
         self._jobs = jobs
         self._batches = batches
@@ -113,26 +115,33 @@ class Batches:
             raise _refuse_all(rejected)
         items = tuple(_rejected(index, refused) for index, refused in rejected.items())
         batch = batch.evolve(accepted=len(drafts), rejected=items)
+        wanted = self._room.wanted(*drafts.values())
         try:
-            await self._make_room(batch, self._room.wanted(*drafts.values()))
-            there = await self._batches.open(batch)
-            if there.idempotency != batch.idempotency:
-                raise _key_reused()
-            if not there.complete:
-                await self._insert(there, drafts)
+            async with self._places_of(batch, wanted, origin.key):
+                there = await self._batches.open(batch)
+                if there.idempotency != batch.idempotency:
+                    raise _key_reused()
+                if not there.complete:
+                    await self._insert(there, drafts)
         except StoreUnavailable:
             raise store_unavailable(_UNKNOWN) from None
         return AcceptedBatch(there.evolve(complete=True), replayed=there.id != batch.id)
 
-    async def _make_room(self, batch: Batch, wanted: Mapping[Route, int]) -> None:
-        """Raise `RequestRefused` when its jobs find no room, unless it was begun before."""
-        try:
+    @asynccontextmanager
+    async def _places_of(
+        self, batch: Batch, wanted: Mapping[Route, int], key: ApiKey | None = None
+    ) -> AsyncIterator[None]:
+        """Within it its jobs may be stored; raises `RequestRefused`, unless it was begun before.
+
+        Without a key nothing is asked of a quota.
+        """
+        known = batch.idempotency
+        if known is not None and await self._batches.has(batch.tenant, known.key):
+            yield
+            return
+        async with self._open_jobs.room(key, batch.accepted):
             self._room.enter(wanted)
-        except RequestRefused:
-            if batch.idempotency is None or not await self._batches.has(
-                batch.tenant, batch.idempotency.key
-            ):
-                raise
+            yield
 
     async def _read(
         self, body: BatchBody, origin: Origin
@@ -232,14 +241,16 @@ class Batches:
             idempotency=key,
         )
         try:
+            wanted: Counter[Route] = Counter()
             if self._room.bounded:
-                await self._make_room(batch, await self._routes(replace(query, batch=batch.jobs)))
-            there = await self._batches.open(batch)
-            if there.idempotency != key:
-                raise _key_reused()
-            if not there.complete:
-                await self._retry(replace(query, batch=there.jobs))
-                await self._batches.complete(there.id)
+                wanted = await self._routes(replace(query, batch=batch.jobs))
+            async with self._places_of(batch, wanted):
+                there = await self._batches.open(batch)
+                if there.idempotency != key:
+                    raise _key_reused()
+                if not there.complete:
+                    await self._retry(replace(query, batch=there.jobs))
+                    await self._batches.complete(there.id)
         except StoreUnavailable:
             raise store_unavailable(_UNKNOWN) from None
         return there.evolve(complete=True)

@@ -17,7 +17,6 @@ from ingress.batches import Batches
 from ingress.gate import Caller, Gate
 from ingress.keyring import KeyRing
 from ingress.live import Hub
-from ingress.open_jobs import OpenJobs
 from ingress.readiness import Readiness
 from ingress.room import Room
 from ingress.settings import IngressSettings
@@ -33,7 +32,6 @@ class Services:
     gate: Gate
     keys: KeyStore
     ring: KeyRing
-    open_jobs: OpenJobs
     store: JobStore
     desk: Desk
     batch_store: BatchStore

@@ -97,6 +97,10 @@ class Room:
                 self._require(known[queue], count)
         self._entered.update(wanted)
 
+    def leave(self, wanted: Counter[Route]) -> None:
+        """Give back what was entered for jobs that were there before: they wait already."""
+        self._entered -= wanted
+
     def _require(self, pace: Pace, count: int) -> None:
         free = pace.free(self._max_age_s) - self._entered[pace.route]
         if count > free:

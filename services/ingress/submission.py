@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
@@ -29,11 +30,13 @@ from forebay.jobs import (
     WebhookTarget,
     first_state,
 )
+from forebay.keys import ApiKey
 from forebay.requests import CrawlRequest
 from forebay.settings import AttemptSettings
 from forebay.store import Inserted, InsertResult, JobRef, JobStore
 from forebay.telemetry.metrics import Metrics
 from ingress.body import validation_error
+from ingress.open_jobs import OpenJobs
 from ingress.problems import InvalidPart, ProblemCode, RequestRefused
 from ingress.publishing import PublishPump
 from ingress.room import Room
@@ -59,8 +62,8 @@ class Origin:
     tenant: str
     traceparent: str | None = None
     idempotency: Idempotency | None = None
-    key_id: str | None = None
-    """The API key it came with."""
+    key: ApiKey | None = None
+    """What it came with; None in open mode."""
     listened: bool = False
     """Whether the tenant has webhook endpoints, which may want to hear of the job's end."""
     input_at: str = "/input"
@@ -91,6 +94,7 @@ class Bounds:
 
     settings: IngressSettings
     room: Room
+    open_jobs: OpenJobs
 
 
 class JobBuilder:
@@ -127,7 +131,7 @@ class JobBuilder:
             deadline=submission.deadline,
             result_ttl_s=submission.result_ttl_s,
             idempotency=origin.idempotency,
-            key_id=origin.key_id,
+            key_id=None if origin.key is None else origin.key.id,
             webhook=_target(submission),
             notifies=origin.listened or submission.webhook is not None,
             tags=submission.tags,
@@ -172,6 +176,7 @@ class Desk:
         self._metrics = metrics
         self._settings = bounds.settings
         self._room = bounds.room
+        self._open_jobs = bounds.open_jobs
         self._began: dict[object, float] = {}
         """When each accept that waits now began, the oldest first."""
 
@@ -251,17 +256,23 @@ class Desk:
             self._room.enter({(job.kind, job.lane): 1})
 
     async def _accept_once(self, submission: JobSubmission, origin: Origin) -> Accepted:
-        try:
-            job = self._builder.build(submission, origin)
-            self._room.enter(self._room.wanted(job))
-        except RequestRefused:
-            # What was accepted under this key is that job, though its time has passed meanwhile, or
-            # there is no room for another one.
-            held = await self._holder(origin)
-            if held is None:
-                raise
-            return Accepted(held, replayed=True)
-        return await self._store_once(job, origin)
+        async with AsyncExitStack() as places:
+            try:
+                job = self._builder.build(submission, origin)
+                await places.enter_async_context(self._open_jobs.room(origin.key))
+                wanted = self._room.wanted(job)
+                self._room.enter(wanted)
+            except RequestRefused:
+                # What was accepted under this key is that job, though its time has passed
+                # meanwhile, or there is no room for another one.
+                held = await self._holder(origin)
+                if held is None:
+                    raise
+                return Accepted(held, replayed=True)
+            accepted = await self._store_once(job, origin)
+        if accepted.replayed:
+            self._room.leave(wanted)
+        return accepted
 
     async def _store_once(self, job: Job, origin: Origin) -> Accepted:
         # Twice: the job that holds the key may reach the end of its retention in between.

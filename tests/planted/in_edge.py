@@ -40,8 +40,8 @@ _PRESSURE_BUGS = (
         (
             Edit(
                 BATCHES,
-                "await self._make_room(batch, self._room.wanted(*drafts.values()))",
-                "await self._make_room(batch, {})",
+                "wanted = self._room.wanted(*drafts.values())",
+                "wanted = Counter[Route]()",
             ),
         ),
         (INGRESS,),
@@ -52,14 +52,45 @@ _PRESSURE_BUGS = (
         (
             Edit(
                 SUBMISSION,
-                "            self._room.enter(self._room.wanted(job))\n        except",
-                "        except",
+                "                self._room.enter(wanted)\n            except",
+                "            except",
             ),
             Edit(
                 SUBMISSION,
-                "        return await self._store_once(job, origin)\n",
-                "        self._room.enter(self._room.wanted(job))\n"
-                "        return await self._store_once(job, origin)\n",
+                "            accepted = await self._store_once(job, origin)\n",
+                "            self._room.enter(wanted)\n"
+                "            accepted = await self._store_once(job, origin)\n",
+            ),
+        ),
+        (INGRESS,),
+    ),
+    Bug(
+        "a known key is refused when the quota of open jobs is used up",
+        "I9",
+        (
+            Edit(
+                SUBMISSION,
+                "await places.enter_async_context(self._open_jobs.room(origin.key))\n"
+                "                wanted",
+                "wanted",
+            ),
+            Edit(
+                SUBMISSION,
+                "            accepted = await self._store_once(job, origin)\n",
+                "            await places.enter_async_context(self._open_jobs.room(origin.key))\n"
+                "            accepted = await self._store_once(job, origin)\n",
+            ),
+        ),
+        (INGRESS,),
+    ),
+    Bug(
+        "repeats of one job take the room of others",
+        "I7",
+        (
+            Edit(
+                SUBMISSION,
+                "        if accepted.replayed:\n            self._room.leave(wanted)\n",
+                "",
             ),
         ),
         (INGRESS,),

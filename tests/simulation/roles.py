@@ -32,6 +32,7 @@ from forebay.worker.execution import Execution, ExecutionPolicy
 from forebay.worker.pool import Pool
 from forebay.worker.runtime import serve
 from forebay.worker.telling import Telling
+from ingress.open_jobs import OpenJobs
 from ingress.publishing import PublishPump
 from ingress.room import Room
 from ingress.schemas import JobSubmission
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 METRICS = Metrics()
 """Nobody reads them; made once, because making them takes longer than a history."""
 SETTINGS = IngressSettings()
-BOUNDS = Bounds(SETTINGS, Room(MemoryPaceStore(), max_age_s=0, logger=structlog.get_logger()))
+ROOM = Room(MemoryPaceStore(), max_age_s=0, logger=structlog.get_logger())
 """What the census says is another test's: here everything is accepted."""
 RULES = Rules(AttemptSettings(), AddressGuard(frozenset()))
 MODELS = {**INPUT_MODELS, JobKind.WEBHOOK: DeliveryRequest}
@@ -118,7 +119,8 @@ class Ingress(Role):
             GroupCommit(self.store, limits=limits) as commit,
         ):
             builder = JobBuilder(RULES, self._clock)
-            self._desk = Desk(builder, commit, self.store, self._pump, METRICS, BOUNDS)
+            bounds = Bounds(SETTINGS, ROOM, OpenJobs(self.store))
+            self._desk = Desk(builder, commit, self.store, self._pump, METRICS, bounds)
             await self.stopping.wait()
             if self._open:
                 await asyncio.wait([*self._open])

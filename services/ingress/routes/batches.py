@@ -18,7 +18,7 @@ from ingress import cursor, idempotency
 from ingress.batch_views import BatchView, batch_path, render_batch, result_lines
 from ingress.batches import BatchBody, split
 from ingress.body import MAX_DEPTH, parse, read_body, validation_error
-from ingress.dependencies import Services, caller_of, services_of, tenant_of
+from ingress.dependencies import Services, services_of, tenant_of
 from ingress.problems import InvalidPart, ProblemCode, RequestRefused
 from ingress.query import Many, Nothing, QueryModel, read_query
 from ingress.routes.described import BATCH_ID, NDJSON, RETRY_AFTER, json_body, parameters, problems
@@ -75,8 +75,7 @@ async def submit_batch(request: Request) -> Response:
     with services.batches.place():
         body, fingerprint = await _read(request, services, on_invalid)
         origin = await _origin(request, fingerprint)
-        async with services.open_jobs.room(caller_of(request).key, len(body.items)):
-            accepted = await services.batches.accept(body, origin)
+        accepted = await services.batches.accept(body, origin)
     headers = {"Location": batch_path(accepted.batch.id), "Retry-After": str(POLL_S)}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"

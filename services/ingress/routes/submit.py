@@ -136,14 +136,13 @@ async def origin_of(request: Request, key: Idempotency | None, input_at: str) ->
     traceparent = _traceparent(request.headers.get("traceparent"))
     caller = caller_of(request)
     listened = await services_of(request).webhooks.listened(caller.tenant)
-    return Origin(caller.tenant, traceparent, key, caller.key_id, listened, input_at)
+    return Origin(caller.tenant, traceparent, key, caller.key, listened, input_at)
 
 
 async def _accept(
     request: Request, services: Services, submission: JobSubmission, origin: Origin
 ) -> Response:
-    async with services.open_jobs.room(caller_of(request).key):
-        accepted = await services.desk.accept(submission, origin)
+    accepted = await services.desk.accept(submission, origin)
     job = accepted.job
     headers = {"Location": path_of(job.id), "Cache-Control": "no-store"}
     wait_s = preferred_wait_s(request, services.settings.max_wait_s)

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
 from forebay.errors import StoreUnavailable
@@ -194,3 +195,46 @@ async def test_room_comes_back_when_jobs_end(world: World) -> None:
     assert await jobs.accept(key)
     jobs.now += BELIEVED_S
     assert not await jobs.accept(key)
+
+
+async def test_a_known_key_is_answered_also_when_the_quota_is_used_up(world: World) -> None:
+    caller = await give(world, quota=Quota(open_jobs=3))
+    colleague = await give(world, quota=Quota(open_jobs=1))
+    body = {"jobs": [{"kind": "search", "input": SEARCH}] * 2}
+
+    async def answers(headers: dict[str, str]) -> list[httpx.Response]:
+        return [
+            await world.client.post(
+                path, json=said, headers=headers | {"Idempotency-Key": f"mine{path}"}
+            )
+            for path, said in (("/v1/search", SEARCH), ("/v1/batches", body))
+        ]
+
+    first = await answers(caller.headers)
+    assert [answer.status_code for answer in first] == [202, 202]
+    other = await world.client.post("/v1/search", json=SEARCH, headers=colleague.headers)
+    assert other.status_code == 202
+    for key in (caller, colleague):
+        again = await answers(key.headers)
+        assert [answer.status_code for answer in again] == [202, 202]
+        assert [one.json()["id"] for one in again] == [one.json()["id"] for one in first]
+        assert {one.headers["Idempotent-Replayed"] for one in again} == {"true"}
+        new = await world.client.post("/v1/search", json=SEARCH, headers=key.headers)
+        assert (new.status_code, new.json()["code"]) == (429, "quota_exceeded")
+        reused = await world.client.post(
+            "/v1/search",
+            json={"query": "another"},
+            headers=key.headers | {"Idempotency-Key": "mine/v1/search"},
+        )
+        assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_items_that_are_refused_take_nothing_of_the_quota(world: World) -> None:
+    caller = await give(world, quota=Quota(open_jobs=1))
+    good, bad = {"kind": "search", "input": SEARCH}, {"kind": "search", "input": {}}
+    answer = await world.client.post(
+        "/v1/batches",
+        json={"jobs": [good, bad, bad], "on_invalid": "skip"},
+        headers=caller.headers,
+    )
+    assert answer.status_code == 202

@@ -81,6 +81,16 @@ async def test_a_known_key_is_answered_also_when_it_is_full(world: World) -> Non
     assert new.status_code == 503
 
 
+async def test_repeats_of_one_job_take_no_room_from_others(world: World) -> None:
+    await told(world, waiting=98)
+    first = await world.submit(**{"Idempotency-Key": "mine"})
+    for _ in range(5):
+        again = await world.submit(**{"Idempotency-Key": "mine"})
+        assert again["id"] == first["id"]
+    answers = [await world.client.post("/v1/search", json=SEARCH) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [202, 503]
+
+
 async def test_without_a_rate_the_age_of_the_oldest_decides(world: World) -> None:
     await told(world, waiting=100_000, per_s=None, oldest_s=MAX_AGE_S - 1)
     assert (await world.client.post("/v1/search", json=SEARCH)).status_code == 202
