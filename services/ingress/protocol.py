@@ -107,9 +107,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The end of an answer."""
         super().on_response_complete()
+        if not self.cycle.response_complete:
+            return  # the next request came before this answer: it is served now
         if self._in_message:
             self._late_since = self.loop.time()
-        elif self.cycle.response_complete:
+        else:
             self._all.waits(self)
 
     def pause_writing(self) -> None:

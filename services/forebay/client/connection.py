@@ -27,7 +27,7 @@ KEPT = 50
 """Of those with nothing to do. httpx looks at every pair of them at every request: 500 callers cost
 11.8 s of a core with all of them kept, and 2.3 s so."""
 KEEP_ALIVE_S = 4.0
-"""Shorter than the service's 5 s, so that we seldom write to a connection just closed."""
+"""Far shorter than the service's, so that we seldom write to a connection just closed."""
 Answered = TypeVar("Answered", bound=View)
 
 

@@ -18,7 +18,7 @@ from forebay.client import (
     SearchRequest,
 )
 from forebay.errors import ErrorCode, JobError
-from forebay.jobs import Event
+from forebay.jobs import Event, WebhookTarget
 
 from .conftest import Service
 
@@ -31,6 +31,7 @@ async def test_a_typed_input_is_submitted_with_what_was_said_of_the_job(service:
     job = await service.client.submit(
         SearchRequest(query="weir", limit=3), lane="bulk", tags=["a", "b"], deadline=limit,
         metadata={"user": "42\u2028"}, retry={"max_attempts": 2},
+        webhook={"url": "https://example.com/hook", "events": ["job.failed"]},
     )  # fmt: skip
     assert (job.kind, job.state, job.done, job.lane) == ("search", "queued", False, "bulk")
     assert (job.tags, job.metadata, job.max_attempts) == (("a", "b"), {"user": "42\u2028"}, 2)
@@ -39,6 +40,7 @@ async def test_a_typed_input_is_submitted_with_what_was_said_of_the_job(service:
     stored = await service.world.stored(job.id)
     assert '"limit":3' in stored.input.replace(" ", "")
     assert stored.idempotency is not None
+    assert stored.webhook == WebhookTarget("https://example.com/hook", ("job.failed",))
 
 
 @pytest.mark.parametrize(
