@@ -4,6 +4,7 @@ Theory of operation. By Little's law who comes last waits as long as it takes to
 before them: the jobs that wait, divided by the jobs that end in a second. How many end says how
 many *can* end only while there was always something to do. So a look counts only if more waited at
 its beginning than ended until the next one: an idle night says nothing of what the workers bear.
+Jobs that wait for their next attempt are nothing to do yet: workers stand idle beside them.
 
 When nothing ends, that is no rate of nothing: the workers may be away, or each call may take
 longer than we looked. Then the rate that was seen last holds until it is forgotten, and after that
@@ -31,8 +32,10 @@ Route = tuple[JobKind, Lane]
 class Waiting:
     """What waits in a queue now."""
 
-    count: int
-    """Jobs that wait for a worker, or for their next attempt."""
+    ready: int = 0
+    """Jobs that wait for a worker."""
+    later: int = 0
+    """Jobs that wait for their next attempt."""
     oldest_s: float = 0.0
     """How long the first of those has waited that could run now, in seconds."""
 
@@ -94,12 +97,12 @@ class Pacer:
         if len(self._looks) == 1:
             return []
         queues = {queue for look in self._looks for queue in (*look.waiting, *look.ended)}
-        nothing = Waiting(0)
+        nothing = Waiting()
         return [
             Pace(
                 *queue,
-                waiting=waiting.get(queue, nothing).count,
-                oldest_s=waiting.get(queue, nothing).oldest_s,
+                waiting=(there := waiting.get(queue, nothing)).ready + there.later,
+                oldest_s=there.oldest_s,
                 per_s=self._per_s(queue),
             )
             for queue in sorted(queues)
@@ -114,7 +117,7 @@ class Pacer:
         for before, after in pairwise(self._looks):
             count = after.ended.get(queue, 0) - before.ended.get(queue, 0)
             there = before.waiting.get(queue)
-            if there is None or not 0 <= count <= there.count:
+            if there is None or not 0 <= count < there.ready:
                 continue  # there was not always something to do, or the count began anew
             idle_s += after.at - before.at
             if count:

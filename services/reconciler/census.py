@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from forebay.jobs import JobState
@@ -64,9 +65,13 @@ def _waiting(backlog: Sequence[Backlog], now: datetime) -> Mapping[Route, Waitin
     for part in backlog:
         if part.state not in (JobState.QUEUED, JobState.RETRYING):
             continue
-        there = waiting.get((part.kind, part.lane), Waiting(0))
-        oldest_s = _age_s(part, now) if part.state is JobState.QUEUED else there.oldest_s
-        waiting[part.kind, part.lane] = Waiting(there.count + part.count, oldest_s)
+        route = part.kind, part.lane
+        there = waiting.get(route, Waiting())
+        waiting[route] = (
+            replace(there, ready=part.count, oldest_s=_age_s(part, now))
+            if part.state is JobState.QUEUED
+            else replace(there, later=part.count)
+        )
     return waiting
 
 

@@ -98,7 +98,7 @@ _PRESSURE_BUGS = (
     Bug(
         "an idle time is taken for all that the workers bear",
         "I7",
-        (Edit(PACE, "not 0 <= count <= there.count", "count < 0"),),
+        (Edit(PACE, "not 0 <= count < there.ready", "count < 0"),),
         (CORE,),
     ),
     Bug(

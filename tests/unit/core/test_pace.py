@@ -13,12 +13,12 @@ BULK = (JobKind.SEARCH, Lane.BULK)
 EVERY_S = 5.0
 
 
-def paced(*looks: tuple[int, int], oldest_s: float = 0.0) -> Pace:
+def paced(*looks: tuple[int, int], later: int = 0, oldest_s: float = 0.0) -> Pace:
     """After looks at how many wait and how many ended since the look before."""
     pacer, ended = Pacer(), 0
     for turn, (waiting, more) in enumerate(looks):
         ended += more
-        paces = pacer.look(turn * EVERY_S, {BULK: Waiting(waiting, oldest_s)}, {BULK: ended})
+        paces = pacer.look(turn * EVERY_S, {BULK: Waiting(waiting, later, oldest_s)}, {BULK: ended})
     [pace] = paces
     return pace
 
@@ -34,6 +34,17 @@ def test_an_idle_time_says_nothing_of_what_the_workers_bear() -> None:
     assert paced(*idle).per_s is None
     assert paced(*idle, (5000, 5)).free(3600) == inf
     assert paced(*idle, (5000, 5), (4000, 1000)).per_s == 200
+    assert paced(*[(5, 5)] * 12).per_s is None
+
+
+def test_jobs_that_wait_for_their_next_attempt_are_nothing_to_do() -> None:
+    """A hundred retries in half an hour, and a job now and then: the workers stand idle."""
+    idle = [(0, 1)] * 12
+    assert paced(*idle, later=100).per_s is None
+    assert paced(*idle, later=100).free(3600) == inf
+    # But they come back, before who comes now.
+    busy = paced((1000, 0), (950, 50), later=100)
+    assert (busy.per_s, busy.waiting) == (10, 1050)
 
 
 def test_workers_that_went_away_leave_the_rate_that_was_seen_last() -> None:
