@@ -47,7 +47,7 @@ class Gate(Protocol):
         """
 
     async def still(self, connection: HTTPConnection) -> bool:
-        """Whether a caller who was admitted may stay: asked from time to time on long streams."""
+        """Whether a caller who was admitted may stay: asked on streams, and after a wait."""
 
 
 class OpenGate:
@@ -84,7 +84,7 @@ class KeyGate:
         """See `Gate.admit`."""
         key = await self._live_key(connection)
         if key is None:
-            raise _unauthenticated()
+            raise unauthenticated()
         allowance = await self._quota.take(key)
         headers = _NOTHING if allowance is None else allowance.headers
         caller = connection.state.caller = Caller(key.tenant, key, headers)
@@ -116,7 +116,7 @@ def _token(connection: HTTPConnection) -> Token | None:
     return Token.read(credentials.strip()) if scheme.lower() == "bearer" else None
 
 
-def _unauthenticated() -> RequestRefused:
+def unauthenticated() -> RequestRefused:
     # The same for no key, an unknown one and a revoked one: who guesses learns nothing.
     return RequestRefused(
         ProblemCode.UNAUTHENTICATED,

@@ -18,6 +18,7 @@ from ingress import cursor
 from ingress.callers import until_done
 from ingress.dependencies import services_of, tenant_of
 from ingress.error_handlers import problem_response
+from ingress.gate import unauthenticated
 from ingress.problems import Problem, ProblemCode, RequestRefused, job_problem
 from ingress.query import Each, Many, Nothing, QueryModel, read_query
 from ingress.routes.described import JOB_ID, OF_JOB, PROBLEM, RETRY_AFTER, parameters, problems
@@ -102,6 +103,8 @@ async def get_job(request: Request) -> Response:
     if look.wait and not job.done:
         wait_s = min(look.wait, services.settings.max_wait_s)
         await until_done(request, services, job.id, wait_s)
+        if not await services.gate.still(request):
+            raise unauthenticated()
         job = await find_job(request)
     result = await result_of(services, job)
     content = render(job, result, with_attempts="attempts" in look.include)

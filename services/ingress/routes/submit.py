@@ -164,7 +164,8 @@ async def _awaited(request: Request, services: Services, job: Job, wait_s: float
     if not job.done:
         await until_done(request, services, job.id, wait_s)
         with suppress(StoreUnavailable):
-            return await services.store.get(job.tenant, job.id) or job
+            if await services.gate.still(request):
+                return await services.store.get(job.tenant, job.id) or job
     return job
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from forebay.keys import MOST_LIVE_KEYS, Role
 from ingress.settings import Authentication
-from tests.ingress_by_hand import World, ingress
+from tests.ingress_by_hand import World, ingress, until
 from tests.keys_by_hand import Held, give
 
 
@@ -111,3 +112,15 @@ async def test_the_live_keys_of_a_tenant_are_bounded(world: World, admin: Held) 
     assert (refused.status_code, refused.json()["code"]) == (409, "too_many_keys")
     await world.client.delete(f"/v1/keys/{spare[0].key.id}", headers=admin.headers)
     assert (await create(world, admin, name="x")).status_code == 201
+
+
+async def test_who_waits_for_a_job_under_a_revoked_key_hears_nothing_of_it(world: World) -> None:
+    admin, user = await give(world, Role.ADMIN), await give(world)
+    job = await world.submit(**user.headers)
+    path = f"/v1/jobs/{job['id']}?wait=30"
+    waiting = asyncio.create_task(world.client.get(path, headers=user.headers))
+    await until(lambda: world.services.waiting.waiting == 1)
+    await world.client.delete(f"/v1/keys/{user.key.id}", headers=admin.headers)
+    world.services.hub.release()
+    answer = await waiting
+    assert (answer.status_code, answer.json().get("code")) == (401, "unauthenticated")
