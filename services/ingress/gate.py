@@ -117,6 +117,7 @@ def _token(connection: HTTPConnection) -> Token | None:
 
 
 def unauthenticated() -> RequestRefused:
+    """What whoever has no live key is answered."""
     # The same for no key, an unknown one and a revoked one: who guesses learns nothing.
     return RequestRefused(
         ProblemCode.UNAUTHENTICATED,
