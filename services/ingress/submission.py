@@ -237,7 +237,7 @@ class Desk:
         `RequestRefused` when the store does not answer.
         """
         try:
-            await self._make_room(tenant, job_id)
+            await self._make_room(tenant, job_id, generation)
             job = await self._store.retry(tenant, job_id, generation)
         except StoreUnavailable:
             raise store_unavailable(
@@ -247,12 +247,12 @@ class Desk:
             self._pump.offer(JobRef.of(job))
         return job
 
-    async def _make_room(self, tenant: str, job_id: str) -> None:
-        """Raise `RequestRefused` when the job, if it is at its end, finds no room in its queue."""
+    async def _make_room(self, tenant: str, job_id: str, generation: int | None) -> None:
+        """Raise `RequestRefused` when the job finds no room in its queue, if it can run again."""
         if not self._room.bounded:
             return
         job = await self._store.get(tenant, job_id)
-        if job is not None and job.done:
+        if job is not None and job.done and generation in {None, job.generation}:
             self._room.enter({(job.kind, job.lane): 1})
 
     async def _accept_once(self, submission: JobSubmission, origin: Origin) -> Accepted:

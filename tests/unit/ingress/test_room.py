@@ -81,6 +81,16 @@ async def test_a_known_key_is_answered_also_when_it_is_full(world: World) -> Non
     assert new.status_code == 503
 
 
+async def test_retries_that_are_refused_take_no_room_from_others(world: World) -> None:
+    [job_id] = await ended(world, 1)
+    await told(world, waiting=98)
+    for _ in range(5):
+        refused = await world.client.post(f"/v1/jobs/{job_id}/retry?generation=7")
+        assert (refused.status_code, refused.json()["code"]) == (409, "other_generation")
+    answers = [await world.client.post("/v1/search", json=SEARCH) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 503]
+
+
 async def test_repeats_of_one_job_take_no_room_from_others(world: World) -> None:
     await told(world, waiting=98)
     first = await world.submit(**{"Idempotency-Key": "mine"})
