@@ -110,6 +110,10 @@ class Batches:
             metadata=metadata_text(body.metadata),
             idempotency=origin.idempotency,
         )
+        known = await self._known(batch)
+        if known is not None and known.complete:
+            # Also if it could not be accepted any more: a limit of time may have passed meanwhile.
+            return AcceptedBatch(known, replayed=True)
         drafts, rejected = await self._read(body, origin)
         if rejected and not body.skip_invalid:
             raise _refuse_all(rejected)
@@ -117,7 +121,7 @@ class Batches:
         batch = batch.evolve(accepted=len(drafts), rejected=items)
         wanted = self._room.wanted(*drafts.values())
         try:
-            async with self._places_of(batch, wanted, origin.key):
+            async with self._places_of(batch, wanted, origin.key, begun=known is not None):
                 there = await self._batches.open(batch)
                 if there.idempotency != batch.idempotency:
                     raise _key_reused()
@@ -127,16 +131,27 @@ class Batches:
             raise store_unavailable(_UNKNOWN) from None
         return AcceptedBatch(there.evolve(complete=True), replayed=there.id != batch.id)
 
+    async def _known(self, batch: Batch) -> Batch | None:
+        """What was begun under its key; raises `RequestRefused`, for another body too."""
+        if batch.idempotency is None:
+            return None
+        try:
+            known = await self._batches.find_by_key(batch.tenant, batch.idempotency.key)
+        except StoreUnavailable:
+            raise store_unavailable(_UNKNOWN) from None
+        if known is not None and known.idempotency != batch.idempotency:
+            raise _key_reused()
+        return known
+
     @asynccontextmanager
     async def _places_of(
-        self, batch: Batch, wanted: Mapping[Route, int], key: ApiKey | None = None
+        self, batch: Batch, wanted: Mapping[Route, int], key: ApiKey | None, *, begun: bool
     ) -> AsyncIterator[None]:
         """Within it its jobs may be stored; raises `RequestRefused`, unless it was begun before.
 
         Without a key nothing is asked of a quota.
         """
-        known = batch.idempotency
-        if known is not None and await self._batches.has(batch.tenant, known.key):
+        if begun:
             yield
             return
         async with self._open_jobs.room(key, batch.accepted):
@@ -240,11 +255,14 @@ class Batches:
             members=tuple(ids),
             idempotency=key,
         )
+        known = await self._known(batch)
+        if known is not None and known.complete:
+            return known
         try:
             wanted: Counter[Route] = Counter()
             if self._room.bounded:
                 wanted = await self._routes(replace(query, batch=batch.jobs))
-            async with self._places_of(batch, wanted):
+            async with self._places_of(batch, wanted, None, begun=known is not None):
                 there = await self._batches.open(batch)
                 if there.idempotency != key:
                     raise _key_reused()

@@ -22,8 +22,8 @@ class BatchStore(Protocol):
     async def get(self, tenant: str, batch_id: str) -> Batch | None:
         """The batch; None for another tenant's too."""
 
-    async def has(self, tenant: str, key: str) -> bool:
-        """Whether this tenant opened a batch under this idempotency key."""
+    async def find_by_key(self, tenant: str, key: str) -> Batch | None:
+        """The batch that this tenant opened under this idempotency key."""
 
 
 class MemoryBatchStore:
@@ -49,10 +49,13 @@ class MemoryBatchStore:
         batch = self._batches.get(batch_id)
         return batch if batch is not None and batch.tenant == tenant else None
 
-    async def has(self, tenant: str, key: str) -> bool:
-        """See `BatchStore.has`."""
-        mine = (one.idempotency for one in self._batches.values() if one.tenant == tenant)
-        return any(one is not None and one.key == key for one in mine)
+    async def find_by_key(self, tenant: str, key: str) -> Batch | None:
+        """See `BatchStore.find_by_key`."""
+        for one in self._batches.values():
+            known = one.idempotency
+            if one.tenant == tenant and known is not None and known.key == key:
+                return one
+        return None
 
 
 def _is_same(there: Batch, batch: Batch) -> bool:

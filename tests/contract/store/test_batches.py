@@ -63,10 +63,9 @@ async def test_the_same_key_is_the_same_batch_of_one_tenant(batches: BatchStore)
     assert len({batch.id for batch in said}) == 1
     assert (await batches.open(theirs)).id == theirs.id
     assert (await batches.open(a_batch())).id != said[0].id
-    assert await batches.has("default", "key")
-    assert await batches.has("other", "key")
-    assert not await batches.has("third", "key")
-    assert not await batches.has("default", "another key")
+    found = [await batches.find_by_key(tenant, "key") for tenant in ("default", "other", "third")]
+    assert [one and one.tenant for one in found] == ["default", "other", None]
+    assert await batches.find_by_key("default", "another key") is None
 
 
 async def test_the_jobs_of_a_batch_are_the_same_however_often_they_are_stored(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ from forebay.errors import ErrorCode, JobError, StoreUnavailable
 from forebay.jobs import Event, JobKind, JobState, Lane
 from ingress.batch_views import BatchView, ResultLine
 from ingress.problems import Problem
-from tests.ingress_by_hand import World, ingress, until
+from tests.ingress_by_hand import SEARCH, World, ingress, until
 
 UNKNOWN = "batch_" + "0" * 32
 BAD = {"kind": "search", "input": {"query": ""}}
@@ -263,3 +264,15 @@ async def test_a_batch_that_is_not_there_has_no_jobs_and_nonsense_is_refused(wor
         refused = await world.client.get("/v1/jobs", params={"batch_id": nonsense})
         assert refused.status_code == 422
         assert refused.json()["errors"][0]["parameter"] == "batch_id"
+
+
+async def test_a_repeat_after_the_deadline_of_a_job_is_the_same_batch(world: World) -> None:
+    limit = (world.clock.now + timedelta(seconds=60)).isoformat()
+    body = {"jobs": [{"kind": "search", "input": SEARCH, "deadline": limit}]}
+    key = {"Idempotency-Key": "timed"}
+    first = await world.client.post("/v1/batches", json=body, headers=key)
+    world.clock.move(61)
+    again = await world.client.post("/v1/batches", json=body, headers=key)
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert (await world.client.post("/v1/batches", json=body)).status_code == 422

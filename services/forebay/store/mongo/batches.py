@@ -46,11 +46,11 @@ class MongoBatchStore:
             document = await self._batches.find_one({"_id": batch_id, "tenant": tenant})
         return None if document is None else _batch(document)
 
-    async def has(self, tenant: str, key: str) -> bool:
-        """See `BatchStore.has`."""
-        condition = {"tenant": tenant, **_under(key)}
+    async def find_by_key(self, tenant: str, key: str) -> Batch | None:
+        """See `BatchStore.find_by_key`."""
         async with self._connection.calling():
-            return await self._batches.find_one(condition, {"_id": 1}) is not None
+            document = await self._batches.find_one({"tenant": tenant, **_under(key)})
+        return None if document is None else _batch(document)
 
     async def _there(self, batch: Batch) -> Batch:
         same: list[Document] = [{"_id": batch.id}]
