@@ -134,7 +134,10 @@ class WebhookHandler:
         return Retry(JobError(ErrorCode.PROVIDER_ERROR, detail, True, wish_s), call)
 
     async def _disable(self, endpoint: Endpoint) -> None:
-        """Nothing more is sent there; what waits is canceled."""
+        """Nothing more is sent there; what waits is canceled. Not if it moved meanwhile."""
+        now = await self._endpoints.get(endpoint.tenant, endpoint.id)
+        if now is None or now.url != endpoint.url:
+            return
         gone = EndpointChange(disabled=True, disabled_reason=GONE)
         await self._endpoints.change(endpoint.tenant, endpoint.id, gone)
         await self._jobs.cancel_deliveries(endpoint.tenant, endpoint_tag(endpoint.id))

@@ -11,6 +11,7 @@ from forebay.endpoints import SigningSecret, default_endpoint_id, new_secret
 from forebay.errors import ErrorCode, StoreUnavailable
 from forebay.jobs import JobState
 from forebay.outcomes import Failed, Retry, Snooze, Succeeded
+from forebay.store.endpoints import EndpointChange
 from forebay.testing.polling import until
 from forebay.webhooks.delivery import DeliveryRequest
 from webhook_worker.handler import READ_S
@@ -111,6 +112,20 @@ async def test_410_disables_the_endpoint_and_ends_what_waits_for_it(world: World
     assert isinstance(outcome, Failed)
     assert outcome.error.code is ErrorCode.ENDPOINT_DISABLED
     assert len(world.sink.heard) == 1
+
+
+async def test_410_of_an_endpoint_that_moved_meanwhile_disables_nothing(world: World) -> None:
+    await world.endpoint()
+
+    async def move(_: web.Request) -> web.Response:
+        await world.endpoints.change(TENANT, "we_1", EndpointChange(url="https://example.com/new"))
+        return web.Response(status=410)
+
+    world.sink.answer = move
+    assert isinstance(await world.send(), Failed)
+    endpoint = await world.endpoints.get(TENANT, "we_1")
+    assert endpoint is not None
+    assert not endpoint.disabled
 
 
 async def test_410_of_a_url_that_a_job_names_disables_nothing(world: World) -> None:
