@@ -236,10 +236,22 @@ def say(error: ErrorDetails) -> str:
             return "Field required"
         case "extra_forbidden":
             return "This field is not known"
+        case "literal_error":
+            # Of members of an enum pydantic shows the code: <JobKind.LLM: 'llm'>.
+            return re.sub(r"<\w+\.\w+: ('\w+')>", r"\1", message)
+        case "too_short" | "too_long":
+            return _amount(error["ctx"])
         case "value_error" | "assertion_error":
             message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
             # The standard library quotes the value in its messages; ours never do. A quote opens
             # after a space or a bracket; what follows a letter is an apostrophe.
             return "The value is not valid" if re.search(r"(?<!\w)['\"]", message) else message
         case _:
-            return message
+            return message.partition(", unable to ")[0]
+
+
+def _amount(limits: dict[str, Any]) -> str:
+    # pydantic speaks of tuples here, and of "after validation".
+    bound, amount = ("most", "max_length") if "max_length" in limits else ("least", "min_length")
+    items = "item" if limits[amount] == 1 else "items"
+    return f"Input should have at {bound} {limits[amount]} {items}"

@@ -89,7 +89,8 @@ async def _on_http(request: Request, error: HTTPException) -> Response:
                 headers={"Allow": _methods(request)},
             ),
         )
-    return respond(request, RequestRefused(ProblemCode.NOT_FOUND, "There is nothing here."))
+    detail = "There is no such path; `/docs` shows those there are."
+    return respond(request, RequestRefused(ProblemCode.NOT_FOUND, detail))
 
 
 async def _on_store(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the signature

@@ -14,15 +14,15 @@ import typer
 from rich.console import Console
 
 from forebay.cli.api import call
+from forebay.cli.options import Kind
 from forebay.cli.tables import AsJson
 from forebay.client import Attempt, Client, Conflict, Job, JobFilter, NotFound, Problem
-from forebay.jobs import JobKind
 
 dead_app = typer.Typer(
     help="Jobs whose attempts ran out: look at them, run them again.", no_args_is_help=True
 )
 
-_Kind = Annotated[JobKind | None, typer.Option("--kind", help="Only jobs of this kind.")]
+_Kind = Annotated[Kind | None, typer.Option("--kind", help="Only jobs of this kind.")]
 _Limit = Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Jobs at most.")]
 _Ids = Annotated[list[str] | None, typer.Argument(metavar="JOB_ID", help="Which jobs.")]
 _All = Annotated[bool, typer.Option("--all", help="Every job whose attempts ran out.")]
@@ -73,7 +73,7 @@ def list_(*, kind: _Kind = None, limit: _Limit = 50, as_json: AsJson = False) ->
     console.print(shown if len(jobs) < limit else f"{shown}, maybe more")
 
 
-async def _newest(client: Client, kind: JobKind | None, limit: int) -> list[Job]:
+async def _newest(client: Client, kind: Kind | None, limit: int) -> list[Job]:
     found: list[Job] = []
     async for job in _dead(client, kind):
         found.append(job)
@@ -82,7 +82,7 @@ async def _newest(client: Client, kind: JobKind | None, limit: int) -> list[Job]
     return found
 
 
-def _dead(client: Client, kind: JobKind | None) -> AsyncIterator[Job]:
+def _dead(client: Client, kind: Kind | None) -> AsyncIterator[Job]:
     """Jobs whose attempts ran out, with each attempt, the newest first."""
     filters: JobFilter = {"dead_lettered": True, "include": "attempts"}
     if kind is not None:
@@ -140,7 +140,7 @@ def replay(
 async def _replay(
     client: Client,
     job_ids: list[str],
-    kind: JobKind | None,
+    kind: Kind | None,
     counts: Counter[Replay],
     *,
     dry_run: bool,
@@ -153,9 +153,7 @@ async def _replay(
         sys.stdout.flush()
 
 
-async def _chosen(
-    client: Client, job_ids: list[str], kind: JobKind | None
-) -> AsyncIterator[Prospect]:
+async def _chosen(client: Client, job_ids: list[str], kind: Kind | None) -> AsyncIterator[Prospect]:
     """Each job and what a replay would come to; without ids, every job that is dead."""
     for job_id in job_ids:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,14 @@ import typer
 
 from forebay.client import WebhookTarget
 from forebay.jobs import JobKind, JobState, Lane
+
+
+class Kind(StrEnum):
+    """The kinds that a caller can submit; typer takes no list of `CallerKind`'s literals."""
+
+    SEARCH = JobKind.SEARCH.value
+    CRAWL = JobKind.CRAWL.value
+    LLM = JobKind.LLM.value
 
 
 def _moment(text: str) -> datetime:
@@ -86,9 +95,7 @@ def moment(name: str, help_: str) -> Any:
 States = Annotated[
     list[JobState] | None, typer.Option("--state", help="In this state; may be repeated.")
 ]
-Kinds = Annotated[
-    list[JobKind] | None, typer.Option("--kind", help="Of this kind; may be repeated.")
-]
+Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="Of this kind; may be repeated.")]
 FilterTags = Annotated[
     list[str] | None, typer.Option("--tag", help="With this tag; may be repeated.")
 ]

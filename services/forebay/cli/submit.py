@@ -13,6 +13,7 @@ from forebay.cli.jobs import follow, show_job, show_result
 from forebay.cli.options import (
     Input,
     Key,
+    Kind,
     LaneOf,
     MaxAttempts,
     Metadata,
@@ -24,14 +25,14 @@ from forebay.cli.options import (
 )
 from forebay.cli.tables import AsJson
 from forebay.client import Client, Job
-from forebay.jobs import JobKind, Lane
+from forebay.jobs import Lane
 from forebay.requests import CrawlFormat, Freshness
 
 Submit = Callable[[Client], Awaitable[Job]]
 
 
 def submit(
-    kind: Annotated[JobKind, typer.Argument(help="Which API.")],
+    kind: Annotated[Kind, typer.Argument(help="Which API.")],
     input_: Input,
     *,
     lane: LaneOf = Lane.DEFAULT,

@@ -75,7 +75,9 @@ class Problem(View):
     def __str__(self) -> str:
         """What went wrong, with each place, in one line."""
         said = self.detail or self.title or self.code
-        parts = "; ".join(f"{part.where}: {part.detail}" for part in self.errors)
+        # The detail may have said what is wrong with the only place.
+        new = (part for part in self.errors if not (part.detail and part.detail in said))
+        parts = "; ".join(f"{part.where}: {part.detail}" for part in new)
         return f"{said.rstrip('.')}: {parts}" if parts else said
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from forebay.cli.options import Kind
+from forebay.jobs import CALLER_KINDS
 from tests.ingress_process import free_port
 from tests.typed import typed
 
@@ -121,3 +123,15 @@ def test_programs_get_all_that_a_newer_service_says() -> None:
     with answering(200, json.dumps(newer).encode()) as service:
         said = typed("get", "job_1", "--json", URL=service.url)
     assert json.loads(said.out) == newer
+
+
+def test_the_kinds_of_the_verbs_are_those_a_caller_can_submit() -> None:
+    assert {kind.value for kind in Kind} == {kind.value for kind in CALLER_KINDS}
+
+
+def test_a_problem_whose_detail_says_it_all_says_it_once() -> None:
+    part = {"pointer": "/url", "detail": "It must not be called."}
+    body = problem(422, "address_forbidden", detail="`url`: It must not be called.", errors=[part])
+    with answering(422, body) as service:
+        said = typed("get", "job_1", URL=service.url)
+    assert said.err == "forebay: `url`: It must not be called. (422 address_forbidden)\n"

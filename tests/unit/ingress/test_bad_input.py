@@ -205,6 +205,42 @@ async def test_what_is_not_valid_is_422_with_the_place(
     assert pointers(problem) == {pointer}
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "said"),
+    [
+        ("batches", {"jobs": []}, "Input should have at least 1 item"),
+        ("crawl", {"url": "https://e.com/", "formats": []}, "Input should have at least 1 item"),
+        ("jobs", {"kind": "search", "input": SEARCH, "tags": ["a"] * 999}, "at most"),
+        (
+            "jobs/replay",
+            {"state": ["queued"]},
+            "Input should be 'succeeded', 'failed', 'canceled' or 'expired'",
+        ),
+    ],
+)
+async def test_what_is_expected_is_said_in_the_words_of_the_api(
+    world: World, path: str, body: Any, said: str
+) -> None:
+    problem = await refused(world, 422, "validation_error", path=f"/v1/{path}", json=body)
+    (part,) = problem["errors"]
+    assert said in part["detail"]
+    assert "after validation" not in part["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("kind=webhook", "Input should be 'search', 'crawl' or 'llm'"),
+        ("limit=many", "Input should be a valid integer"),
+    ],
+)
+async def test_what_is_expected_of_a_query_is_said_in_the_words_of_the_api(
+    world: World, query: str, said: str
+) -> None:
+    problem = (await world.client.get(f"/v1/jobs?{query}")).json()
+    assert [part["detail"] for part in problem["errors"]] == [said]
+
+
 async def test_what_is_wrong_with_a_header_of_a_crawl_is_said(world: World) -> None:
     body = {"url": "https://example.com/", "headers": {"Host": "canary"}}
     problem = await refused(world, 422, "validation_error", path="/v1/crawl", json=body)
