@@ -208,16 +208,14 @@ async def follow(client: Client, job_id: str, *, as_json: bool) -> Job:
     """Print the events of a job to its end; raises `JobFailed`."""
     async with client.stream(job_id) as events:
         async for event in events:
-            _tell(event, as_json=as_json)
-        if events.text and not as_json:
-            _write("\n")
+            _tell(event, as_json=as_json, ends_a_line=bool(events.text))
         job = events.job if events.job is not None else await client.get(job_id)
     if not job.succeeded:
         raise JobFailed(job)
     return job
 
 
-def _tell(event: JobEvent, *, as_json: bool) -> None:
+def _tell(event: JobEvent, *, as_json: bool, ends_a_line: bool) -> None:
     match event:
         case _ if as_json:
             sys.stdout.write(json.dumps(_line(event)) + "\n")
@@ -228,6 +226,10 @@ def _tell(event: JobEvent, *, as_json: bool) -> None:
             _write("\n")
             sys.stderr.write("job.output.reset: a new attempt begins anew\n")
         case Moved():
+            if event.job.done and ends_a_line:
+                # Both may go to one terminal: the text ends before it is said how.
+                _write("\n")
+                sys.stdout.flush()
             sys.stderr.write(f"{event.type}\n")
     sys.stdout.flush()
 

@@ -14,10 +14,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from forebay.cli.patience import Wait, run_patiently
-from forebay.cli.tables import AsJson, wide
+from forebay.cli.tables import AsJson, show_rows
 from forebay.errors import ConfigurationError, ForebayError
 from forebay.keys import (
     MOST_OPEN_JOBS,
@@ -68,7 +67,9 @@ def create(
 ) -> None:
     """Make a key and print it: this once, it is kept nowhere. Reads FOREBAY_MONGODB_URL."""
     if not re.fullmatch(TENANT_PATTERN, tenant):
-        raise ConfigurationError(f"--tenant must be like {TENANT_PATTERN}")
+        raise ConfigurationError(
+            "--tenant must be 1 to 64 lower-case letters, digits, - and _, the first no sign"
+        )
     now = datetime.now(UTC)
     expires_at = None if days is None else now + timedelta(days=days)
     quota = Quota(requests, window_s, open_jobs)
@@ -88,14 +89,9 @@ def list_(*, tenant: _Tenant, as_json: AsJson = False, wait: Wait = 0) -> None:
     if as_json:
         _say([_shown(key) for key in keys])
         return
-    table = Table(wide("id"), wide("name"), "role", "requests", "open jobs", "state")
     now = datetime.now(UTC)
-    for key in keys:
-        quota = key.quota
-        requests = "any" if quota.requests is None else f"{quota.requests} in {quota.window_s} s"
-        open_jobs = "any" if quota.open_jobs is None else str(quota.open_jobs)
-        table.add_row(key.id, key.name, key.role, requests, open_jobs, _state(key, now))
-    Console().print(table)
+    rows = ((key.id, key.role, _state(key, now), key.name, _limits(key.quota)) for key in keys)
+    show_rows("id", "role", "state", "name", "quota", rows=rows, folding=2)
 
 
 @keys_app.command("revoke")
@@ -119,6 +115,12 @@ def _with_keys(act: Callable[[KeyStore], Awaitable[Answer]], wait_s: float) -> A
             return await act(store.keys)
 
     return run_patiently(attempt, wait_s)
+
+
+def _limits(quota: Quota) -> str:
+    requests = None if quota.requests is None else f"{quota.requests} in {quota.window_s} s"
+    open_jobs = None if quota.open_jobs is None else f"{quota.open_jobs} open"
+    return ", ".join(filter(None, (requests, open_jobs))) or "none"
 
 
 def _say(shown: object) -> None:

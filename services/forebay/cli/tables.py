@@ -36,11 +36,13 @@ def show_fields(rows: Iterable[tuple[str, object]]) -> None:
     Console(highlight=False).print(grid)
 
 
-def show_rows(*headers: str, rows: Iterable[Iterable[str]]) -> None:
-    """A table without lines, to be read and to be cut to pieces; only the last column folds."""
-    *first, last = headers
-    columns = [Column(header, no_wrap=True) for header in first]
-    table = Table(*columns, wide(last), box=None, pad_edge=False, header_style="bold")
+def show_rows(*headers: str, rows: Iterable[Iterable[str]], folding: int = 1) -> None:
+    """A table without lines, to be read and to be cut to pieces; only the last columns fold."""
+    columns = [
+        *(Column(header, no_wrap=True) for header in headers[:-folding]),
+        *(wide(header) for header in headers[-folding:]),
+    ]
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(table)

@@ -72,16 +72,31 @@ def addresses(stack: Stack) -> list[str]:
         "files": f"{stack.directory}/endpoints.json, processes.json, logs/",
     }
     width = max(map(len, rows))
+    keys = stack.told("ingress").get("FOREBAY_INGRESS_AUTHENTICATION") == "keys"
     return [
         "",
         "Forebay is up.",
         *(f"  {name:<{width}}  {value}" for name, value in rows.items()),
         "",
+        *(_first_key(stack.servers) if keys else ()),
         "A first job:",
         f"  curl -s {stack.ingress_url}/v1/search -H 'Content-Type: application/json' \\",
+        *(('    -H "Authorization: Bearer $FOREBAY_API_KEY" \\',) if keys else ()),
         """    -d '{"query": "hydro power"}'""",
         "",
         "Ctrl-C ends it.",
+    ]
+
+
+def _first_key(found: Servers) -> list[str]:
+    create = ".venv/bin/forebay keys create"
+    # A store that was given is in the environment already, with its login.
+    private = [f"  export FOREBAY_MONGODB_URL='{found.mongodb_url}'"] if found.mongodb else []
+    return [
+        "API keys are asked for. The first one:",
+        *private,
+        f"  export FOREBAY_API_KEY=$({create} --tenant me --name first --role admin)",
+        "",
     ]
 
 

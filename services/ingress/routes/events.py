@@ -94,7 +94,7 @@ def _after(request: Request) -> int:
         if after < MOST_ID:
             return after
     detail = "Must be the `id` of an event of this stream"
-    raise validation_error([InvalidPart(parameter=LAST_ID, detail=detail)])
+    raise validation_error([InvalidPart(header=LAST_ID, detail=detail)])
 
 
 async def _look(services: Services, follower: Follower, job: Job) -> list[bytes]:

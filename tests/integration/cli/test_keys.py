@@ -46,7 +46,10 @@ async def test_a_key_is_made_shown_once_listed_and_revoked(mongodb_url: str) -> 
     assert (await keys("revoke", token.key_id, "--tenant", "other")).code == 1
     for _ in range(2):
         assert (await keys("revoke", token.key_id, "--tenant", "acme")).code == 0
-    assert "revoked" in (await keys("list", "--tenant", "acme")).out
+    head, row = (await keys("list", "--tenant", "acme")).out.splitlines()[:2]
+    assert head.split() == ["id", "role", "state", "name", "quota"]
+    assert row.split()[:4] == [token.key_id, "admin", "revoked", "ops"]
+    assert "600 in 60 s" in row
 
 
 async def test_a_tenant_that_cannot_be_one_is_refused() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from forebay.cli.options import Kind
+from forebay.cli.verbs import run
 from forebay.jobs import CALLER_KINDS
 from tests.ingress_process import free_port
 from tests.typed import typed
@@ -109,6 +111,18 @@ def test_what_a_former_attempt_wrote_is_told_apart_on_the_screen() -> None:
     assert [json.loads(line)["event"] for line in lines] == [
         "job.output.delta", "job.output.reset", "job.output.delta", "job.succeeded",
     ]  # fmt: skip
+
+
+def test_on_one_screen_the_text_has_ended_when_its_end_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = sse(("job.output.delta", {"index": 0, "delta": "text"}), ("job.succeeded", DONE))
+    screen = io.StringIO()
+    with answering(200, events) as service, redirect_stdout(screen), redirect_stderr(screen):
+        monkeypatch.setenv("FOREBAY_URL", service.url)
+        with pytest.raises(SystemExit):
+            run(("stream", "job_1"))
+    assert screen.getvalue() == "text\njob.succeeded\n"
 
 
 def test_words_of_others_are_no_markup() -> None:

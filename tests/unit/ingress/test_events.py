@@ -221,7 +221,7 @@ async def test_an_id_that_is_none_of_ours_is_refused(world: World, said: str) ->
     path = f"/v1/jobs/{job['id']}/events"
     answer = await world.client.get(path, headers={"Last-Event-ID": said.encode()})
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
-    assert answer.json()["errors"][0]["parameter"] == "Last-Event-ID"
+    assert answer.json()["errors"][0]["header"] == "Last-Event-ID"
 
 
 async def test_an_unknown_job_has_no_events(world: World) -> None:
