@@ -65,7 +65,7 @@ class OpenJobs:
         if self._clock() - count.counted_at >= BELIEVED_S:
             await self._counting.answer(key.id, lambda: self._recount(key.id, count, limit))
         if count.most + jobs > limit:
-            raise _refused(limit)
+            raise _refused(limit, jobs)
         count.in_flight += jobs
         try:
             yield
@@ -88,12 +88,16 @@ class OpenJobs:
         count.settled -= before
 
 
-def _refused(limit: int) -> RequestRefused:
+def _refused(limit: int, jobs: int) -> RequestRefused:
     # Jitter, so that all who are refused together do not return together.
     seconds = 1 + int(random.random() * 4)  # noqa: S311 - spreads load, guards nothing
     return RequestRefused(
         ProblemCode.QUOTA_EXCEEDED,
-        f"This API key may have {limit} jobs that are not done; no new job was accepted. Wait for "
-        f"the end of some, or cancel them. Try again in {seconds} s.",
+        f"This API key may have {limit} jobs that are not done; no new job was accepted. "
+        + (
+            f"These are {jobs}, and never fit: send fewer at once."
+            if jobs > limit
+            else f"Wait for the end of some, or cancel them. Try again in {seconds} s."
+        ),
         retry_after_s=seconds,
     )

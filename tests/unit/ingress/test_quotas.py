@@ -158,6 +158,17 @@ async def test_a_key_has_as_many_open_jobs_as_it_may(world: World) -> None:
     assert await world.store.count_open(caller.key.id, 10) == 3
 
 
+async def test_of_a_batch_that_never_fits_it_is_said_so(world: World) -> None:
+    caller = await give(world, quota=Quota(open_jobs=3))
+    said = {}
+    for jobs in (4, 3, 3):
+        body = {"jobs": [{"kind": "search", "input": SEARCH}] * jobs}
+        answer = await world.client.post("/v1/batches", json=body, headers=caller.headers)
+        said[jobs] = answer.json().get("detail", "")
+    assert "never fit" in said[4]
+    assert "Wait for the end of some" in said[3]
+
+
 class CountedJobs:
     """One replica's quota of open jobs on a store of jobs; time is moved by hand."""
 
