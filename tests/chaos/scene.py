@@ -95,6 +95,9 @@ class Scene:
 
         async def nothing_open() -> bool:
             try:
+                if await self.open_jobs() or await self.store.untold(0, 1):
+                    return False
+                # What was untold at the first look may be a delivery since.
                 return await self.open_jobs() == 0
             except StoreUnavailable:
                 return False

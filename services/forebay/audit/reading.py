@@ -26,7 +26,7 @@ async def look(store: JobStore, job_ids: Collection[str]) -> dict[str, Seen]:
 async def look_until_terminal(
     store: JobStore, job_ids: Collection[str], wait_s: float
 ) -> dict[str, Seen]:
-    """The same, once none of them is open any more, or when `wait_s` seconds are over.
+    """The same, once none is open or untold any more, or when `wait_s` seconds are over.
 
     A store that does not answer is asked again for as long. One look at least is made; only what
     was open is looked at again, because what is not there does not come.
@@ -48,7 +48,7 @@ async def look_until_terminal(
 
 
 def _open(job: Seen | None) -> bool:
-    return job is not None and not job.state.terminal
+    return job is not None and (job.untold or not job.state.terminal)
 
 
 def _pages(job_ids: list[str]) -> Iterator[list[str]]:

@@ -44,6 +44,8 @@ class Broken(StrEnum):
     """More attempts, or more calls at the provider, than `max_attempts`."""
     RESULT_WITHOUT_SUCCESS = "result without success"
     SUCCESS_WITHOUT_RESULT = "success without result"
+    UNTOLD = "webhooks not made"
+    """The job has its end, somebody is to hear of it, and its deliveries are not stored."""
     CALLED_TWICE = "attempts that called twice"
     """Here and below: judged with the providers' log only."""
     SUCCESS_WITHOUT_CALL = "success without a call"
@@ -74,6 +76,8 @@ class Seen:
     attempts: int
     max_attempts: int
     has_result: bool
+    untold: bool = False
+    """An end of it has no deliveries yet."""
 
     @classmethod
     def of(cls, job: Job) -> Seen:
@@ -86,6 +90,7 @@ class Seen:
             attempts=job.attempts,
             max_attempts=job.max_attempts,
             has_result=job.result is not None or job.result_ref is not None,
+            untold=bool(job.untold),
         )
 
 
@@ -217,6 +222,9 @@ def judge(
         Broken.TOLD_OTHERWISE: _told_otherwise(promises, seen),
         Broken.RESULT_WITHOUT_SUCCESS: _results(seen, with_result=True),
         Broken.SUCCESS_WITHOUT_RESULT: _results(seen, with_result=False),
+        Broken.UNTOLD: (
+            Offender(job.id, f"it is {job.state}") for job in seen.values() if job.untold
+        ),
         **_about_calls(seen, None if calls is None else _by_job(calls, seen)),
     }
     meanings = Counter(answer.meaning for answer in ledger if answer.submission)

@@ -113,7 +113,6 @@ def _counts(found: Audit) -> Table:
             table.add_row(what, _alarm(len(found.broken[what])), "")
         else:
             table.add_row(what, "-", "not judged without --calls")
-    table.add_row("webhooks", "-", "there are none yet")
     return table
 
 

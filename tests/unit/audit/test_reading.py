@@ -9,7 +9,7 @@ import pytest
 from forebay.audit import reading
 from forebay.audit.reading import PAGE, look, look_until_terminal
 from forebay.errors import StoreUnavailable
-from forebay.jobs import Job, JobState
+from forebay.jobs import Job, JobEnd, JobState
 from forebay.store.memory import MemoryJobStore
 from tests.contract.store.jobs import a_job
 
@@ -65,6 +65,19 @@ async def test_what_is_open_is_looked_at_again_until_it_is_not() -> None:
         (open_job.id, done.id), JobState.SUCCEEDED
     )
     assert store.asked == [3, 1]
+
+
+async def test_an_end_that_is_untold_is_looked_at_again() -> None:
+    store, now = Watched(), datetime.now(UTC)
+    end = JobEnd(1, JobState.SUCCEEDED, now)
+    job = a_job(state=JobState.SUCCEEDED, result="1", notifies=True, untold=(end,))
+    await store.insert([job])
+    waiting = asyncio.create_task(look_until_terminal(store, [job.id], 600))
+    await store.was_asked.wait()
+    await store.told(job.id, 1)
+    found = await waiting
+    assert not found[job.id].untold
+    assert store.asked == [1, 1]
 
 
 async def test_a_store_that_is_away_is_asked_again_while_there_is_time() -> None:

@@ -352,3 +352,9 @@ def test_a_line_that_is_no_call_is_named(tmp_path: Path, line: str) -> None:
         read_calls(path)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_calls(tmp_path)
+
+
+def test_an_end_of_which_nobody_was_told_is_told() -> None:
+    audit = audited([accepted()], seen(untold=True))
+    assert offenders(audit, Broken.UNTOLD) == ["j: it is succeeded"]
+    assert not audit.held
