@@ -65,7 +65,7 @@ check: ## Style, types, import rules, unused code, ceilings, docs, quick scans
 	.venv/bin/deptry services
 	scripts/scan.sh quick
 	.venv/bin/vulture services loadtest --min-confidence 80 --ignore-names exc_type,exc,traceback,kind,error,trace
-	$(PYTHON) -m pytest -q -p no:randomly tests/docs tests/unit/architecture
+	$(PYTHON) -m pytest -q -p no:randomly -m "not e2e" tests/docs tests/unit/architecture
 
 scan: ## Image, compose.yaml, manifests and locked packages against known mistakes and advisories
 	@scripts/setup.sh dev
