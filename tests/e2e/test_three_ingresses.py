@@ -51,7 +51,8 @@ class Service:
             return 0, {}
 
     async def submit(self, query: str, **fields: Any) -> str:
-        body = {"kind": "search", "input": {"query": query}, **fields}
+        """Somebody waits for it: it passes what other tests left in the queue."""
+        body = {"kind": "search", "lane": "interactive", "input": {"query": query}, **fields}
         status, job = await self.ask(0, "POST", "/v1/jobs", body)
         assert status == 202, job
         return str(job["id"])
