@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 from forebay.batches import BatchJobs
 from forebay.errors import IllegalTransition, OtherGeneration
@@ -48,7 +49,6 @@ from forebay.store.documents import as_stored, utf8
 from forebay.store.moves import (
     canceled,
     ended,
-    in_batch,
     is_listed,
     later,
     lost_attempt,
@@ -74,6 +74,7 @@ class MemoryJobStore:
         self._clock = clock
         self._jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], str] = {}
+        self._batches: defaultdict[str, set[str]] = defaultdict(set)
         self._last_tokens: dict[str, str] = {}
         self._large: dict[tuple[str, str], str] = {}
 
@@ -94,6 +95,8 @@ class MemoryJobStore:
             key = (job.tenant, job.idempotency.key)
             if self._keys.setdefault(key, job.id) != job.id:
                 return KeyTaken()
+        if job.batch_id is not None:
+            self._batches[job.batch_id].add(job.id)
         self._jobs[job.id] = job
         return Inserted()
 
@@ -115,12 +118,17 @@ class MemoryJobStore:
 
     async def list(self, query: JobQuery) -> Sequence[Job]:
         """See `JobStore.list`."""
+        jobs = self._jobs.values() if query.batch is None else self._among(query.batch)
         found = (
             job.evolve(input="", result=job.result if query.with_results else None)
-            for _, job in sorted(self._jobs.items(), reverse=not query.oldest_first)
+            for job in sorted(jobs, key=attrgetter("id"), reverse=not query.oldest_first)
             if job.tenant == query.tenant and is_listed(job, query)
         )
         return [*itertools.islice(found, query.limit)]
+
+    def _among(self, batch: BatchJobs) -> Sequence[Job]:
+        ids = batch.members or self._batches.get(batch.batch_id, ())
+        return [self._jobs[job_id] for job_id in ids if job_id in self._jobs]
 
     async def look_up(self, job_ids: Collection[str]) -> Sequence[Job]:
         """See `JobStore.look_up`."""
@@ -339,9 +347,7 @@ class MemoryJobStore:
 
     async def tally(self, tenant: str, jobs: BatchJobs) -> Mapping[JobState, int]:
         """See `JobStore.tally`."""
-        return Counter(
-            job.state for job in self._jobs.values() if job.tenant == tenant and in_batch(job, jobs)
-        )
+        return Counter(job.state for job in self._among(jobs) if job.tenant == tenant)
 
     async def count_open(self, key_id: str, limit: int) -> int:
         """See `JobStore.count_open`."""
@@ -373,6 +379,8 @@ class MemoryJobStore:
         if not job.done:
             raise IllegalTransition(f"{job_id} is {job.state}, not at its end")
         del self._jobs[job_id]
+        if job.batch_id is not None:
+            self._batches[job.batch_id].discard(job_id)
         self._last_tokens.pop(job_id, None)
         if job.idempotency is not None:
             del self._keys[tenant, job.idempotency.key]

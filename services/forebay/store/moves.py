@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from forebay.batches import BatchJobs
 from forebay.jobs import (
     DELIVERY_PREFIX,
     Attempt,
@@ -29,7 +28,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def is_listed(job: Job, query: JobQuery) -> bool:
-    """Whether a list shows it."""
+    """Whether a list shows it, of those that are of its tenant and its batch."""
     least, most = query.created_from, query.created_before
     beyond = query.beyond
     if beyond is not None and (job.id <= beyond if query.oldest_first else job.id >= beyond):
@@ -44,15 +43,9 @@ def is_listed(job: Job, query: JobQuery) -> bool:
         and (not query.providers or any(a.provider in query.providers for a in job.history))
         and (not query.errors or (job.error is not None and job.error.code in query.errors))
         and query.dead_lettered in {None, job.dead_lettered}
-        and (query.batch is None or in_batch(job, query.batch))
         and (least is None or job.created_at >= least)
         and (most is None or job.created_at < most)
     )
-
-
-def in_batch(job: Job, jobs: BatchJobs) -> bool:
-    """Whether it is one of a batch's jobs."""
-    return job.id in jobs.members if jobs.members else job.batch_id == jobs.batch_id
 
 
 def ended(job: Job, ending: Ending, now: datetime) -> Job:
