@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer import Typer
 
-from forebay.cli.verbs import CALLERS, app
+from forebay.cli.verbs import CALLERS
 from forebay.client import Client
 from forebay.local.stack import Stack
 from forebay.testing.polling import until
 from tests.command import Ended, begin
 from tests.typed import typed
+from tests.verbs import verbs_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 WAIT = ("--wait", "60")
@@ -323,28 +323,11 @@ async def test_ctrl_c_ends_a_wait_quietly_with_130(stack: Stack) -> None:
     assert await stopping.wait() == 0
 
 
-def callers_verbs() -> list[tuple[str, ...]]:
-    def names(group: Typer) -> list[str]:
-        return [
-            command.name or str(command.callback and command.callback.__name__)
-            for command in group.registered_commands
-            if group is not app or command.rich_help_panel == CALLERS
-        ]
-
-    groups = [one for one in app.registered_groups if one.rich_help_panel == CALLERS]
-    return [(name,) for name in names(app)] + [
-        (str(group.name), name)
-        for group in groups
-        if group.typer_instance is not None
-        for name in names(group.typer_instance)
-    ]
-
-
-@pytest.mark.parametrize("verb", callers_verbs(), ids=" ".join)
+@pytest.mark.parametrize("verb", verbs_of(CALLERS), ids=" ".join)
 def test_a_verb_for_callers_is_typed_here(verb: tuple[str, ...]) -> None:
     words = ", ".join(f'"{word}"' for word in verb)
     assert re.search(rf"[(\s]{words}", Path(__file__).read_text("utf-8"))
 
 
 def test_there_are_verbs_for_callers() -> None:
-    assert len(callers_verbs()) == 27
+    assert len(verbs_of(CALLERS)) == 27
