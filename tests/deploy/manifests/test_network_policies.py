@@ -6,6 +6,7 @@ import ipaddress
 
 import pytest
 
+from forebay.addresses import DEFAULT_PORTS
 from tests.deploy.manifests.flows import needed, operated
 from tests.deploy.manifests.network import End, Flow, allowed, ends, outside, policies, stranger
 from tests.deploy.manifests.planted.mistake import SERIOUS, TRY_OUT
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.timeout(300)  # the first test pays for kubectl and all
 
 BOTH = [TRY_OUT, SERIOUS]
 WORKERS = ["search-worker", "crawler-worker", "llm-worker", "webhook-worker"]
-PLAIN_HTTP = ["crawler-worker", "webhook-worker"]
+GUARDED = ["crawler-worker", "webhook-worker"]
+"""Who calls what callers name, behind the address guard."""
 PROCESSES = ["ingress", "reconciler", *WORKERS]
 PUBLIC = ["93.184.215.14", "1.1.1.1", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"]
 PRIVATE = [
@@ -95,11 +97,10 @@ def test_every_pod_that_looks_names_up_reaches_the_name_server(name: str) -> Non
 def test_workers_reach_the_world(name: str, address: str) -> None:
     where = render(name)
     for component in WORKERS:
-        assert passes(where, part(where, component), outside(address), 443), component
-        plain = passes(where, part(where, component), outside(address), 80)
-        assert plain is (component in PLAIN_HTTP), component
-        for port in (22, 25, 8080, 8443):
-            assert not passes(where, part(where, component), outside(address), port), component
+        allowed_ports = DEFAULT_PORTS if component in GUARDED else {443}
+        for port in DEFAULT_PORTS | {22, 25, 5672, 8000, 27017}:
+            reached = passes(where, part(where, component), outside(address), port)
+            assert reached is (port in allowed_ports), (component, port)
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -240,7 +241,7 @@ def open_everything(bench: Workbench) -> None:
 
 def forget_an_exception(bench: Workbench) -> None:
     """Link-local addresses are not kept out of the world any more."""
-    for name in ("workers", "plain-http"):
+    for name in ("workers", "pages-and-receivers"):
         for rule in bench.get("NetworkPolicy", name)["spec"]["egress"]:
             for peer in rule.get("to", []):
                 block = peer.get("ipBlock", {})
@@ -251,7 +252,7 @@ def forget_an_exception(bench: Workbench) -> None:
 def test_a_hole_is_seen() -> None:
     for hole in (open_everything, forget_an_exception):
         where = changed(render(TRY_OUT), hole)
-        for name in PLAIN_HTTP:
+        for name in GUARDED:
             assert passes(where, part(where, name), outside("169.254.169.254"), 443)
 
 
