@@ -242,7 +242,7 @@ class Attempt:
     n: int
     generation: int
     outcome: str
-    """succeeded | retry | failed | snoozed | handed_back | lease_lost | expired | canceled."""
+    """The value of the `Event` that ended it, with `_` for spaces."""
     worker: str
     started_at: datetime
     finished_at: datetime

@@ -101,13 +101,19 @@ class AttemptView(_View):
     """One attempt, with `?include=attempts`."""
 
     n: int
+    """Its number within its generation, from 1; one that is not counted shares it with the next."""
     generation: int
     outcome: str
+    """`succeeded`, `failed`, `retry_later`, `snoozed` (no call was made, it does not count),
+    `handed_back` (the worker stopped), `lease_lost` (the worker died), `canceled` or `expired`."""
     provider: str | None
     http_status: int | None
     retry_after_s: float | None
+    """What the provider asked for."""
     queue_wait_ms: int
+    """From the time it was queued until a worker took it."""
     provider_ms: int
+    """How long the worker called the provider."""
     provider_request_id: str | None
     started_at: datetime
     finished_at: datetime
