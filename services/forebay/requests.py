@@ -56,7 +56,14 @@ WebUrl = Annotated[
     AfterValidator(_is_web_url),
     WithJsonSchema({"type": "string", "format": "uri", "maxLength": 4096}),
 ]
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_BLANK = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""Unicode's White_Space, which is stripped. `\\s` is another set in each language that has it."""
+Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1),
+    Field(json_schema_extra={"pattern": f"[^{_BLANK}]"}),
+]
+"""A text with something to read in it."""
 
 Item = TypeVar("Item")
 Several = Annotated[tuple[Item, ...], Field(fail_fast=True)]

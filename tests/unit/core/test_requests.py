@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from forebay.jobs import CALLER_KINDS
-from forebay.requests import INPUT_MODELS, CrawlRequest, LlmRequest, SearchRequest
+from forebay.requests import INPUT_MODELS, CrawlRequest, LlmRequest, SearchRequest, Text
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -69,6 +71,22 @@ def test_bad_input_is_refused_at_its_field(
 
 def test_a_query_is_taken_without_the_space_around_it() -> None:
     assert SearchRequest(query="  forebay \n").query == "forebay"
+
+
+def test_which_texts_are_blank_is_described() -> None:
+    texts: TypeAdapter[str] = TypeAdapter(Text)
+    described = re.compile(texts.json_schema()["pattern"])
+    characters = [chr(n) for n in range(sys.maxunicode + 1) if not 0xD800 <= n <= 0xDFFF]
+    accepted = [one for one in characters if is_accepted(texts, one)]
+    assert accepted == [one for one in characters if described.search(one)]
+
+
+def is_accepted(texts: TypeAdapter[str], text: str) -> bool:
+    try:
+        texts.validate_python(text)
+    except ValidationError:
+        return False
+    return True
 
 
 def test_a_conversation_may_hold_pictures_and_tools() -> None:
