@@ -31,6 +31,7 @@ from forebay.telemetry.events import LogEvent
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 from ingress.batches import Batches
+from ingress.bodies import Bodies
 from ingress.connections import Connections
 from ingress.dependencies import IngressState, Services
 from ingress.door import Door
@@ -159,7 +160,8 @@ async def open_services(outside: Outside, choices: Choices) -> AsyncIterator[Ser
 
     Left in the opposite order: waiting callers first, then the last commits, then the pump drains.
     """
-    stores, logger, settings = outside.stores, outside.logger, choices.settings
+    stores, logger = outside.stores, outside.logger
+    settings, pressure = choices.settings, choices.pressure
     store = stores.jobs
     async with (
         AsyncExitStack() as stack,
@@ -174,7 +176,7 @@ async def open_services(outside: Outside, choices: Choices) -> AsyncIterator[Ser
             store, limits=PendingLimits(answer_within_s=settings.accept_timeout_s)
         ) as commit,
         Watch(store.finished, logger, name="wait", tick_s=LOOK_S) as waiting,
-        Room(stores.paces, choices.pressure.max_backlog_age_s, logger) as room,
+        Room(stores.paces, pressure.max_backlog_age_s, logger) as room,
     ):
         hub = Hub(waiting, outside.live)
         await stack.enter_async_context(outside.live.heard_by(hub.heard))
@@ -189,6 +191,12 @@ async def open_services(outside: Outside, choices: Choices) -> AsyncIterator[Ser
             keys=stores.keys,
             ring=ring,
             store=store,
+            bodies=Bodies(
+                settings.max_body_bytes, settings.body_timeout_s, pressure.max_held_bytes
+            ),
+            batch_bodies=Bodies(
+                settings.max_batch_bytes, settings.batch_timeout_s, pressure.max_held_batch_bytes
+            ),
             desk=Desk(builder, commit, store, pump, outside.metrics, bounds),
             batch_store=stores.batches,
             batches=Batches(builder, store, stores.batches, pump, outside.clock, bounds),

@@ -16,6 +16,9 @@ from ingress.batches import pages
 from ingress.problems import Problem, job_problem
 from ingress.views import LinksView, UsageView, links_of, path_of, time_text
 
+RESULTS_TOGETHER = 50
+"""Jobs read at a time with their results; of these each may have 256 KiB, or lie elsewhere."""
+PIECE_BYTES = 64 * 1024
 _EXAMPLE: dict[str, Any] = {
     "id": "batch_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5",
     "object": "batch",
@@ -145,9 +148,17 @@ def render_batch(batch: Batch, counts: Mapping[JobState, int]) -> bytes:
 
 
 async def result_lines(store: JobStore, query: JobQuery) -> AsyncIterator[bytes]:
-    """A line for each job, in the order in which they were sent."""
-    async for page in pages(store, query):
-        yield b"".join([await _line(store, job) for job in page])
+    """A line for each job, in the order in which they were sent; several in one piece if short."""
+    piece = bytearray()
+    async for page in pages(store, query, RESULTS_TOGETHER):
+        for job in page:
+            line = await _line(store, job)
+            if piece and len(piece) + len(line) > PIECE_BYTES:
+                yield bytes(piece)
+                piece.clear()
+            piece += line
+    if piece:
+        yield bytes(piece)
 
 
 async def _line(store: JobStore, job: Job) -> bytes:

@@ -7,24 +7,30 @@ crash is stored again by the repeat, under the same Idempotency-Key, as the very
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
-from pydantic_core import to_json
 from uuid_utils import uuid7
 
-from forebay.batches import Batch, RejectedItem, item_id
+from forebay.batches import Batch, item_id
 from forebay.errors import StoreUnavailable
 from forebay.jobs import Idempotency, Job, JobState
 from forebay.keys import ApiKey
 from forebay.store import JobQuery, JobRef, JobStore, Route
 from forebay.store.batches import BatchStore
-from ingress.body import parse, validation_error
-from ingress.problems import InvalidPart, ProblemCode, RequestRefused, rendered
+from ingress.body import malformed, parse, validation_error
+from ingress.items import Items, Turns
+from ingress.problems import (
+    InvalidPart,
+    ProblemCode,
+    RequestRefused,
+    overloaded,
+    store_unavailable,
+)
 from ingress.publishing import PublishPump
+from ingress.rejections import Rejections
 from ingress.schemas import BATCH_ITEM
 from ingress.submission import (
     Bounds,
@@ -32,14 +38,10 @@ from ingress.submission import (
     JobBuilder,
     Origin,
     metadata_text,
-    overloaded,
-    store_unavailable,
 )
 
 TOGETHER = 500
 """Jobs in one write or one page."""
-BREATH = 50
-"""Items read in a row; then everybody else has a turn."""
 _UNKNOWN = (
     "Whether the batch was accepted is not known: repeat it under the same Idempotency-Key, and it "
     "is one batch."
@@ -50,8 +52,9 @@ _UNKNOWN = (
 class BatchBody:
     """What a caller sent."""
 
-    items: Sequence[bytes]
-    """Each the JSON text of one item."""
+    items: Items
+    at: str
+    """The JSON pointer to them; of lines it is empty, and none of them spoils the others."""
     skip_invalid: bool
     metadata: Mapping[str, object]
 
@@ -77,6 +80,7 @@ class Batches:
         bounds: Bounds,
     ) -> None:
         self._places = bounds.settings.max_batches
+        self._largest = bounds.settings.max_body_bytes
         self._room = bounds.room
         self._open_jobs = bounds.open_jobs
         self._builder = builder
@@ -87,9 +91,9 @@ class Batches:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place for a batch that is read and stored; raises `RequestRefused` when none is free.
+        """A place for a batch that is checked and stored; raises `RequestRefused` if none is free.
 
-        Each may be many megabytes.
+        Its jobs may be many megabytes.
         """
         if self._places == 0:
             raise overloaded()
@@ -115,10 +119,9 @@ class Batches:
             # Also if it could not be accepted any more: a limit of time may have passed meanwhile.
             return AcceptedBatch(known, replayed=True)
         drafts, rejected = await self._read(body, origin)
-        if rejected and not body.skip_invalid:
-            raise _refuse_all(rejected)
-        items = tuple(_rejected(index, refused) for index, refused in rejected.items())
-        batch = batch.evolve(accepted=len(drafts), rejected=items)
+        if rejected.items and not body.skip_invalid:
+            raise rejected.of_the_whole()
+        batch = batch.evolve(accepted=len(drafts), rejected=tuple(rejected.items))
         wanted = self._room.wanted(*drafts.values())
         try:
             async with self._places_of(batch, wanted, origin.key, begun=known is not None):
@@ -158,23 +161,25 @@ class Batches:
             self._room.enter(wanted)
             yield
 
-    async def _read(
-        self, body: BatchBody, origin: Origin
-    ) -> tuple[dict[int, Job], dict[int, RequestRefused]]:
+    async def _read(self, body: BatchBody, origin: Origin) -> tuple[dict[int, Job], Rejections]:
         """By its index, for each item: a job that is not yet of any batch, or why it cannot be."""
         drafts: dict[int, Job] = {}
-        rejected: dict[int, RequestRefused] = {}
-        names: set[str] = set()
+        rejected, names, turns = Rejections(body.at), set[str](), Turns()
         for index, text in enumerate(body.items):
-            if index % BREATH == BREATH - 1:
-                await asyncio.sleep(0)
             try:
                 drafts[index] = self._draft(text, origin, names)
             except RequestRefused as refused:
-                rejected[index] = refused
+                if body.at and refused.code is ProblemCode.MALFORMED_JSON:
+                    # What holds an item that is not JSON is not JSON itself.
+                    raise malformed(f"{body.at}/{index}: {refused.detail}") from None
+                rejected.add(index, refused)
+            await turns.next()
         return drafts, rejected
 
     def _draft(self, text: bytes, origin: Origin, names: set[str]) -> Job:
+        if len(text) > self._largest:
+            detail = f"An item may have at most {self._largest} bytes."
+            raise RequestRefused(ProblemCode.PAYLOAD_TOO_LARGE, detail)
         item = parse(BATCH_ITEM, text, tag="kind")
         job = self._builder.build(item, replace(origin, idempotency=None))
         if item.custom_id is not None:
@@ -279,9 +284,11 @@ class Batches:
             yield [job.id for job in page]
 
 
-async def pages(store: JobStore, query: JobQuery) -> AsyncIterator[Sequence[Job]]:
+async def pages(
+    store: JobStore, query: JobQuery, together: int = TOGETHER
+) -> AsyncIterator[Sequence[Job]]:
     """All jobs that a query names, the oldest first."""
-    query = replace(query, oldest_first=True, limit=TOGETHER)
+    query = replace(query, oldest_first=True, limit=together)
     while page := await store.list(query):
         yield page
         query = replace(query, beyond=page[-1].id)
@@ -291,28 +298,9 @@ def _some(jobs: Sequence[Job]) -> Iterator[Sequence[Job]]:
     return (jobs[start : start + TOGETHER] for start in range(0, len(jobs), TOGETHER))
 
 
-def _rejected(index: int, refused: RequestRefused) -> RejectedItem:
-    return RejectedItem(index, rendered(refused.to_problem("/v1/batches", None)))
-
-
-def _refuse_all(rejected: Mapping[int, RequestRefused]) -> RequestRefused:
-    """Nothing is accepted; each part is named by its place in the whole."""
-    parts = [
-        InvalidPart(pointer=f"/jobs/{index}{part.pointer or ''}", detail=part.detail)
-        for index, refused in rejected.items()
-        for part in refused.errors or (InvalidPart(detail=refused.detail),)
-    ]
-    return validation_error(parts)
-
-
 def _key_reused() -> RequestRefused:
     return RequestRefused(
         ProblemCode.IDEMPOTENCY_KEY_REUSED,
         "This Idempotency-Key came before with another body; take a new key for a new batch.",
         errors=(InvalidPart(header="Idempotency-Key", detail="Used with another body"),),
     )
-
-
-def split(items: Sequence[object]) -> list[bytes]:
-    """The JSON text of each item."""
-    return [to_json(item) for item in items]

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 
+from ingress.bodies import Bodies
 from ingress.problems import InvalidPart, ProblemCode, RequestRefused
 
 MAX_DEPTH = 32
@@ -37,40 +38,39 @@ _AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
 _NOT_FINITE = re.compile(rb"NaN|Infinity|[eE]\+?[0-9]{3}|[0-9]{300}")
 
 
-async def read_body(
-    request: Request, limit: int, within_s: float, lines: str | None = None
-) -> bytes:
-    """The whole body, of at most `limit` bytes, sent within so many seconds.
+async def read_body(request: Request, bodies: Bodies, lines: str | None = None) -> bytes:
+    """The whole body, which is one of these.
 
     It must be JSON, or be declared as `lines` of it if that is given. Raises `RequestRefused` for
-    another media type, too many bytes, or too slow a caller.
+    another media type, too many bytes, too slow a caller, or when too many bodies are held already.
     """
     headers = request.headers
     _require_plain(headers.get("content-encoding"))
     _require_json(headers.get("content-type"), lines)
     try:
-        async with asyncio.timeout(within_s):
-            return await _read(request, limit)
+        async with asyncio.timeout(bodies.within_s):
+            return await _read(request, bodies)
     except TimeoutError:
         raise RequestRefused(
             ProblemCode.REQUEST_TIMEOUT,
-            f"The body did not come within {within_s:g} s; nothing was accepted.",
+            f"The body did not come within {bodies.within_s:g} s; nothing was accepted.",
             headers={"Connection": "close"},
         ) from None
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, bodies: Bodies) -> bytes:
     """The bytes are counted as they come: a chunked body has no length to trust."""
     stream = request.stream()
     chunks: list[bytes] = []
     size = 0
     async for chunk in stream:
         size += len(chunk)
-        if size > limit:
+        if size > bodies.largest:
             await _discard(stream)
-            raise _too_large(limit)
+            raise _too_large(bodies.largest)
+        bodies.hold(request, len(chunk))
         chunks.append(chunk)
-    return b"".join(chunks)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def _discard(stream: AsyncIterator[bytes]) -> None:
@@ -155,12 +155,12 @@ def _require_shallow(body: bytes, depth: int) -> None:
         brackets = brackets.replace(b"[]", b"")
         if not brackets:
             return
-    raise _malformed(f"The JSON may be nested at most {depth} levels, its brackets in pairs.")
+    raise malformed(f"The JSON may be nested at most {depth} levels, its brackets in pairs.")
 
 
 def _require_finite(value: Any) -> None:
     if isinstance(value, float) and value - value != 0:
-        raise _malformed("A number is not finite, or too large to be kept as it is.")
+        raise malformed("A number is not finite, or too large to be kept as it is.")
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list):
@@ -169,21 +169,21 @@ def _require_finite(value: Any) -> None:
         _require_finite(part)
 
 
-def _malformed(detail: str) -> RequestRefused:
+def malformed(detail: str) -> RequestRefused:
+    """The refusal of what is not JSON."""
     return RequestRefused(ProblemCode.MALFORMED_JSON, detail)
 
 
 def _refusal(invalid: ValidationError, body: bytes, tag: str | None) -> RequestRefused:
     if invalid.error_count() > MAX_JUDGED:
-        said = f"More than {MAX_JUDGED} of its parts are not valid, too many to name them"
-        return validation_error([InvalidPart(pointer="", detail=said)])
+        return too_many_errors()
     errors = invalid.errors(include_url=False, include_input=False)
     if errors[0]["type"] == "json_invalid":
-        return _malformed(f"{errors[0]['msg']}.")
+        return malformed(f"{errors[0]['msg']}.")
     try:
         document = from_json(body, allow_inf_nan=False)
     except ValueError as unreadable:  # NaN, where pydantic itself expected another type
-        return _malformed(f"Invalid JSON: {unreadable}.")
+        return malformed(f"Invalid JSON: {unreadable}.")
     places = [pointer(error, document, tag) for error in errors]
     wholes = {place[: slash.start()] for place in places for slash in re.finditer("/", place)}
     return validation_error(
@@ -192,6 +192,12 @@ def _refusal(invalid: ValidationError, body: bytes, tag: str | None) -> RequestR
         # Where a part is wrong, pydantic also complains of the whole: the part says it better.
         if place not in wholes
     )
+
+
+def too_many_errors() -> RequestRefused:
+    """The refusal that names no place."""
+    said = f"More than {MAX_JUDGED} of its parts are not valid, too many to name them"
+    return validation_error([InvalidPart(pointer="", detail=said)])
 
 
 def validation_error(parts: Iterable[InvalidPart]) -> RequestRefused:

@@ -14,6 +14,7 @@ from forebay.store.watch import Watch
 from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 from ingress.batches import Batches
+from ingress.bodies import Bodies
 from ingress.gate import Caller, Gate
 from ingress.keyring import KeyRing
 from ingress.live import Hub
@@ -33,6 +34,8 @@ class Services:
     keys: KeyStore
     ring: KeyRing
     store: JobStore
+    bodies: Bodies
+    batch_bodies: Bodies
     desk: Desk
     batch_store: BatchStore
     batches: Batches

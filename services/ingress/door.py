@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from forebay.jobs import CALLER_KINDS
 from ingress.dependencies import services_of
 from ingress.error_handlers import respond
-from ingress.submission import overloaded
+from ingress.problems import overloaded
 
 SUBMISSIONS = frozenset({"/v1/jobs", *(f"/v1/{kind}" for kind in CALLER_KINDS)})
 

@@ -15,8 +15,14 @@ from uuid_utils import uuid7
 from forebay.errors import StoreUnavailable
 from forebay.telemetry.events import LogEvent
 from ingress.dependencies import services_of
-from ingress.problems import MEDIA_TYPE, Problem, ProblemCode, RequestRefused, rendered
-from ingress.submission import store_unavailable
+from ingress.problems import (
+    MEDIA_TYPE,
+    Problem,
+    ProblemCode,
+    RequestRefused,
+    rendered,
+    store_unavailable,
+)
 
 Handler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 _OUR_PATHS = re.compile(

@@ -7,6 +7,7 @@ shape. A problem never repeats the input: a body may hold what must not be seen 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -232,6 +233,26 @@ class RequestRefused(ForebayError):
             request_id=request_id,
             errors=self.errors,
         )
+
+
+def store_unavailable(consequence: str) -> RequestRefused:
+    """The refusal while the store does not answer."""
+    return _come_back(
+        ProblemCode.STORE_UNAVAILABLE, f"The store does not answer now. {consequence}"
+    )
+
+
+def overloaded() -> RequestRefused:
+    """The refusal of a submission of which nothing was begun."""
+    return _come_back(
+        ProblemCode.OVERLOADED, "Too many requests are being accepted now; nothing was accepted."
+    )
+
+
+def _come_back(code: ProblemCode, detail: str) -> RequestRefused:
+    # Jitter, so that all who are refused together do not return together.
+    seconds = 1 + int(random.random() * 4)  # noqa: S311 - spreads load, guards nothing
+    return RequestRefused(code, f"{detail} Try again in {seconds} s.", retry_after_s=seconds)
 
 
 def rendered(problem: Problem) -> str:

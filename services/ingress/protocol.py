@@ -15,8 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ingress.connections import Connections
 from ingress.error_handlers import problem_response
-from ingress.problems import ProblemCode, RequestRefused
-from ingress.submission import overloaded
+from ingress.problems import ProblemCode, RequestRefused, overloaded
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers; also trailers, and anything else between two pieces of a body."""

@@ -57,7 +57,7 @@ class IngressSettings(SettingsGroup):
     batch_timeout_s: Annotated[float, Field(gt=0)] = 60.0
     """How long a caller may take to send it, in seconds."""
     max_batches: Annotated[int, Field(ge=1)] = 4
-    """Batches read and stored at a time; one more is answered 503 `overloaded`."""
+    """Batches checked and stored at a time; one more is answered 503 `overloaded`."""
     max_wait_s: Annotated[float, Field(ge=0, le=300)] = 60.0
     """Longest `?wait=` of a caller, in seconds."""
     max_pending: Annotated[int, Field(ge=1)] = 5_000
@@ -97,6 +97,11 @@ class PressureSettings(SettingsGroup):
     max_connections: Annotated[int, Field(ge=1)] = 10_000
     """Connections of callers at most; then the one that has waited longest for a request makes way.
     Fewer if the process may not open so many files."""
+    max_held_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
+    """Bytes of bodies that are being received and accepted, all together; beyond, a request is
+    answered 503 `overloaded`. One tenant may have half of it."""
+    max_held_batch_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
+    """The same for the bodies of `POST /v1/batches`."""
     head_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """How long a caller may take to send the head of a request, in seconds; then 408."""
     write_timeout_s: Annotated[float, Field(gt=0)] = 30.0

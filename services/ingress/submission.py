@@ -8,7 +8,6 @@ exist, and a repeat with the same Idempotency-Key is that job.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -37,7 +36,13 @@ from forebay.store import Inserted, InsertResult, JobRef, JobStore
 from forebay.telemetry.metrics import Metrics
 from ingress.body import validation_error
 from ingress.open_jobs import OpenJobs
-from ingress.problems import InvalidPart, ProblemCode, RequestRefused
+from ingress.problems import (
+    InvalidPart,
+    ProblemCode,
+    RequestRefused,
+    overloaded,
+    store_unavailable,
+)
 from ingress.publishing import PublishPump
 from ingress.room import Room
 from ingress.schemas import MAX_METADATA_BYTES, JobSubmission
@@ -298,29 +303,9 @@ class Desk:
         )
 
 
-def store_unavailable(consequence: str) -> RequestRefused:
-    """The refusal while the store does not answer."""
-    return _come_back(
-        ProblemCode.STORE_UNAVAILABLE, f"The store does not answer now. {consequence}"
-    )
-
-
 def utc_now() -> datetime:
     """The process's clock."""
     return datetime.now(UTC)
-
-
-def overloaded() -> RequestRefused:
-    """The refusal of a submission of which nothing was begun."""
-    return _come_back(
-        ProblemCode.OVERLOADED, "Too many requests are being accepted now; nothing was accepted."
-    )
-
-
-def _come_back(code: ProblemCode, detail: str) -> RequestRefused:
-    # Jitter, so that all who are refused together do not return together.
-    seconds = 1 + int(random.random() * 4)  # noqa: S311 - spreads load, guards nothing
-    return RequestRefused(code, f"{detail} Try again in {seconds} s.", retry_after_s=seconds)
 
 
 def _refuse_part(code: ProblemCode, pointer: str, detail: str) -> RequestRefused:

@@ -16,9 +16,10 @@ from forebay.jobs import Idempotency, JobState
 from forebay.store import JobQuery
 from ingress import cursor, idempotency
 from ingress.batch_views import BatchView, batch_path, render_batch, result_lines
-from ingress.batches import BatchBody, split
+from ingress.batches import BatchBody
 from ingress.body import MAX_DEPTH, parse, read_body, validation_error
 from ingress.dependencies import Services, services_of, tenant_of
+from ingress.items import cut_document, cut_lines
 from ingress.problems import InvalidPart, ProblemCode, RequestRefused
 from ingress.query import Many, Nothing, QueryModel, read_query
 from ingress.routes.described import BATCH_ID, NDJSON, RETRY_AFTER, json_body, parameters, problems
@@ -72,9 +73,11 @@ async def submit_batch(request: Request) -> Response:
     """Up to 10 000 jobs, as one JSON document or as lines of JSON (`application/x-ndjson`)."""
     services = services_of(request)
     on_invalid = read_query(request, SubmitQuery).on_invalid
+    # The place comes after the body: who sends slowly keeps nobody else from sending.
+    raw = await read_body(request, services.batch_bodies, lines=NDJSON)
     with services.batches.place():
-        body, fingerprint = await _read(request, services, on_invalid)
-        origin = await _origin(request, fingerprint)
+        origin = await _origin(request, await asyncio.to_thread(_fingerprint, raw))
+        body = await _cut(request, raw, on_invalid)
         accepted = await services.batches.accept(body, origin)
     headers = {"Location": batch_path(accepted.batch.id), "Retry-After": str(POLL_S)}
     if accepted.replayed:
@@ -161,31 +164,24 @@ async def retry_batch(request: Request) -> Response:
     return await _answer(services, batch, 202, headers)
 
 
-async def _read(
-    request: Request, services: Services, on_invalid: OnInvalid | None
-) -> tuple[BatchBody, str]:
-    """The body and its fingerprint."""
-    settings = services.settings
+def _fingerprint(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+async def _cut(request: Request, raw: bytes, on_invalid: OnInvalid | None) -> BatchBody:
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    lines = media == NDJSON
-    raw = await read_body(request, settings.max_batch_bytes, settings.batch_timeout_s, lines=NDJSON)
-    fingerprint = await asyncio.to_thread(lambda: hashlib.sha256(raw).hexdigest())
-    if lines:
-        items = [line for line in raw.split(b"\n") if line.strip()]
-        _require_count(len(items))
-        return BatchBody(items, on_invalid is OnInvalid.SKIP, {}), fingerprint
+    if media == NDJSON:
+        items = await cut_lines(raw)
+        if not items.spans:
+            said = f"A batch has 1 to {MOST_ITEMS} lines, not 0"
+            raise validation_error([InvalidPart(pointer="", detail=said)])
+        return BatchBody(items, "", on_invalid is OnInvalid.SKIP, {})
     if on_invalid is not None:
         said = "Say it in the body; only a body of lines has no place for it"
         raise validation_error([InvalidPart(parameter="on_invalid", detail=said)])
-    sent = parse(BATCH_SUBMISSION, raw, depth=MAX_DEPTH + 2)
-    body = BatchBody(split(sent.jobs), sent.on_invalid is OnInvalid.SKIP, sent.metadata)
-    return body, fingerprint
-
-
-def _require_count(count: int) -> None:
-    if not 1 <= count <= MOST_ITEMS:
-        said = f"A batch has 1 to {MOST_ITEMS} lines, not {count}"
-        raise validation_error([InvalidPart(pointer="", detail=said)])
+    beside, items = await cut_document(raw)
+    sent = parse(BATCH_SUBMISSION, beside, depth=MAX_DEPTH + 2)
+    return BatchBody(items, "/jobs", sent.on_invalid is OnInvalid.SKIP, sent.metadata)
 
 
 async def _origin(request: Request, fingerprint: str) -> Origin:

@@ -11,13 +11,12 @@ from starlette.responses import Response
 
 from forebay.errors import IllegalTransition, OtherGeneration, StoreUnavailable
 from ingress.dependencies import services_of, tenant_of
-from ingress.problems import ProblemCode, RequestRefused
+from ingress.problems import ProblemCode, RequestRefused, store_unavailable
 from ingress.query import Nothing, QueryModel, read_query
 from ingress.routes.described import JOB_ID, RETRY_AFTER, parameters, problems
 from ingress.routes.direct import DirectRoute
 from ingress.routes.found import job_id_of, no_such_job
 from ingress.routes.submit import result_of
-from ingress.submission import store_unavailable
 from ingress.views import JobView, path_of, poll_after_s, render
 
 router = APIRouter(route_class=DirectRoute, tags=["jobs"])

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import request_response
 
 from ingress.access import Access, access_of
+from ingress.bodies import give_back
 from ingress.dependencies import services_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -36,7 +37,10 @@ class DirectRoute(APIRoute):
 def _guarded(endpoint: Endpoint, access: Access) -> Endpoint:
     async def admit_first(request: Request) -> Response:
         caller = await services_of(request).gate.admit(request, access)
-        response = await endpoint(request)
+        try:
+            response = await endpoint(request)
+        finally:
+            give_back(request)
         if caller.headers:
             response.headers.update(caller.headers)
         return response

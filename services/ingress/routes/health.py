@@ -8,10 +8,9 @@ from starlette.responses import PlainTextResponse, Response
 
 from forebay.telemetry.metrics import CONTENT_TYPE
 from ingress.dependencies import services_of
-from ingress.problems import ProblemCode, RequestRefused
+from ingress.problems import ProblemCode, RequestRefused, store_unavailable
 from ingress.routes.described import problems
 from ingress.routes.direct import DirectRoute
-from ingress.submission import store_unavailable
 
 router = APIRouter(route_class=DirectRoute, tags=["operation"])
 

@@ -39,8 +39,7 @@ async def create_key(request: Request) -> Response:
     """For the admin's own tenant. To rotate: make the new key, use it, revoke the old one."""
     read_query(request, Nothing)
     services, caller = services_of(request), caller_of(request)
-    settings = services.settings
-    body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
+    body = await read_body(request, services.bodies)
     asked = parse(_BODY, body)
     await _require_room(services, caller.tenant)
     now = services.clock()

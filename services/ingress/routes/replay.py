@@ -131,15 +131,15 @@ async def replay_jobs(request: Request) -> Response:
     """
     read_query(request, Nothing)
     services = services_of(request)
-    settings = services.settings
-    body = await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
+    body = await read_body(request, services.bodies)
     asked = parse(_BODY, body)
     query = _query(asked, tenant_of(request))
     key = _key(request, body)
-    with services.batches.place():
+    if asked.dry_run:
         ids, more = await services.batches.named(query, asked.limit)
-        if asked.dry_run:
-            return _preview(ids, more=more)
+        return _preview(ids, more=more)
+    with services.batches.place():
+        ids, _ = await services.batches.named(query, asked.limit)
         batch = await services.batches.replay(query, ids, key, metadata_text(asked.metadata))
     counts = await services.store.tally(batch.tenant, batch.jobs)
     headers = {

@@ -90,7 +90,7 @@ def _described(*models: str) -> dict[str, Any]:
 async def submit_job(request: Request) -> Response:
     """Answers as soon as the job is durable; the call to the provider comes later."""
     services = services_of(request)
-    body = await _body_of(request, services)
+    body = await read_body(request, services.bodies)
     submission = parse(JOB_SUBMISSION, body, tag="kind")
     return await _accept(request, services, submission, await _origin(request, body, "/input"))
 
@@ -115,14 +115,9 @@ async def submit_llm(request: Request) -> Response:
 
 async def _submit_input(request: Request, kind: JobKind) -> Response:
     services = services_of(request)
-    body = await _body_of(request, services)
+    body = await read_body(request, services.bodies)
     submission = with_defaults(parse(INPUTS[kind], body))
     return await _accept(request, services, submission, await _origin(request, body, ""))
-
-
-async def _body_of(request: Request, services: Services) -> bytes:
-    settings = services.settings
-    return await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
 
 
 async def _origin(request: Request, body: bytes, input_at: str) -> Origin:

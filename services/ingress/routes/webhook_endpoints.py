@@ -243,8 +243,7 @@ def _names(events: tuple[WebhookEvent, ...]) -> tuple[str, ...]:
 
 
 async def _body(request: Request) -> bytes:
-    settings = services_of(request).settings
-    return await read_body(request, settings.max_body_bytes, settings.body_timeout_s)
+    return await read_body(request, services_of(request).bodies)
 
 
 def _answer(content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
+from forebay.batches import BatchJobs
 from forebay.errors import ErrorCode, JobError, StoreUnavailable
-from forebay.jobs import Event, JobKind, JobState, Lane
-from ingress.batch_views import BatchView, ResultLine
+from forebay.jobs import Event, Job, JobKind, JobState, Lane
+from forebay.store import JobQuery, JobStore
+from forebay.store.memory import MemoryJobStore
+from ingress.batch_views import BatchView, ResultLine, result_lines
 from ingress.problems import Problem
-from tests.ingress_by_hand import SEARCH, World, ingress, until
+from tests.ingress_by_hand import JSON, SEARCH, World, ingress, until
 
 UNKNOWN = "batch_" + "0" * 32
 BAD = {"kind": "search", "input": {"query": ""}}
@@ -228,6 +232,33 @@ async def test_a_batch_over_the_limit_is_413() -> None:
         assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
 
 
+async def test_an_item_may_be_as_large_as_a_job_alone() -> None:
+    async with ingress(max_body_bytes=1024) as world:
+        large = search(1, metadata={"text": "x" * 1024})
+        batch = await accepted(world, [search(0), large], on_invalid="skip")
+        (refused,) = batch["errors"]
+        assert (refused["index"], refused["error"]["code"]) == (1, "payload_too_large")
+
+
+@pytest.mark.parametrize("skip", [b"", b', "on_invalid": "skip"'])
+async def test_a_document_with_an_item_that_is_not_json_is_none(world: World, skip: bytes) -> None:
+    body = b'{"jobs": [{"kind": "search", "input": {"query": "a"}}, {"kind": }]%b}' % skip
+    answer = await world.client.post("/v1/batches", content=body, headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json")
+    assert answer.json()["detail"].startswith("/jobs/1: Invalid JSON")
+    assert (await world.client.get("/v1/jobs")).json()["data"] == []
+
+
+async def test_ten_thousand_bad_items_are_named_in_few_words(world: World) -> None:
+    bad = {"kind": "search", "input": {}, **{f"{n}{'long' * 30}": 1 for n in range(30)}}
+    batch = await accepted(world, [search(0), *([bad] * 9_999)], on_invalid="skip")
+    errors = [one["error"] for one in batch["errors"]]
+    assert [one["index"] for one in batch["errors"]] == [*range(1, 10_000)]
+    assert {one["detail"] for one in errors} == {"31 parts of the request are not valid."}
+    assert [len(errors[n]["errors"]) for n in (0, -1)] == [3, 0]
+    assert len(json.dumps(batch)) < 5 * 1024 * 1024
+
+
 async def test_on_invalid_of_a_document_is_in_the_document(world: World) -> None:
     answer = await world.client.post("/v1/batches?on_invalid=skip", json={"jobs": [search(0)]})
     assert [error["parameter"] for error in answer.json()["errors"]] == ["on_invalid"]
@@ -276,3 +307,36 @@ async def test_a_repeat_after_the_deadline_of_a_job_is_the_same_batch(world: Wor
     assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
     assert again.headers["Idempotent-Replayed"] == "true"
     assert (await world.client.post("/v1/batches", json=body)).status_code == 422
+
+
+class ReadSoFar:
+    """The store, and how many results were asked of it."""
+
+    def __init__(self, store: MemoryJobStore) -> None:
+        self._store = store
+        self.results = 0
+        self.largest_page = 0
+
+    async def list(self, query: JobQuery) -> Sequence[Job]:
+        page = await self._store.list(query)
+        self.largest_page = max(self.largest_page, len(page))
+        return page
+
+    async def result(self, job: Job) -> str | None:
+        self.results += 1
+        return await self._store.result(job)
+
+
+async def test_results_are_read_as_they_are_sent(world: World) -> None:
+    batch = await accepted(world, [search(n) for n in range(120)])
+    for line in await results(world, batch["id"]):
+        await world.finish(line["id"], Event.SUCCEEDED, result=f'"{"x" * 40_000}"')
+    store = ReadSoFar(world.store)
+    query = JobQuery(tenant="default", batch=BatchJobs(batch["id"]), with_results=True)
+    pieces = result_lines(cast("JobStore", store), query)
+    first = await anext(pieces)
+    assert store.results <= 3, "a few are read ahead, not the page"
+    rest = [piece async for piece in pieces]
+    assert store.largest_page <= 50
+    assert len(b"".join([first, *rest]).splitlines()) == 120
+    assert max(map(len, rest)) < 128 * 1024
