@@ -51,7 +51,7 @@ chaos-long: ## The same at length, three to four hours; then docs/reliability-re
 	@$(CHAOS) --chaos=long $(ARGS)
 	@$(PYTHON) -m scripts.reliability_report
 
-planted: ## Take guards out of copies of the product; the suites must notice (ARGS="--all", "--only WORDS")
+planted: ## Take guards out of copies of the product; the suites must notice (ARGS="--all", "--new", "--only WORDS")
 	@scripts/setup.sh dev
 	@$(PYTHON) -m forebay.local prepare
 	@$(PYTHON) -m tests.planted.run $(ARGS)

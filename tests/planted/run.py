@@ -229,14 +229,25 @@ def _line(finding: Finding) -> str:
 
 
 def keep(findings: Sequence[Finding]) -> None:
-    """Write the report, of which docs/reliability-report.md is made."""
-    rows = [finding.row() for finding in findings]
-    REPORT.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write the report, of which docs/reliability-report.md is made: a row for each bug there is.
+
+    Of a bug that was not tried now the row that was there stays.
+    """
+    rows = kept_rows() | {finding.bug.name: finding.row() for finding in findings}
+    told = [rows[bug.name] for bug in BUGS if bug.name in rows]
+    REPORT.write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def kept_rows() -> dict[str, dict[str, Any]]:
+    """What the report has, by the name of the bug."""
+    return {row["bug"]: row for row in json.loads(REPORT.read_text("utf-8"))}
 
 
 async def run(chosen: argparse.Namespace) -> int:
     """All of it; the process's exit code."""
     bugs = [bug for bug in BUGS if not chosen.only or any(w in bug.name for w in chosen.only)]
+    if chosen.new:
+        bugs = [bug for bug in bugs if bug.name not in kept_rows()]
     wanted = FINDERS if chosen.all else [finder for bug in bugs for finder in bug.found_by]
     with tempfile.TemporaryDirectory(prefix="planted-") as directory:
         async with servers(Path(directory)) as shared:
@@ -261,6 +272,7 @@ def main() -> int:
     parser.add_argument(
         "--only", metavar="WORDS", action="append", help="bugs whose name has these words"
     )
+    parser.add_argument("--new", action="store_true", help="bugs that the report does not have yet")
     parser.add_argument("--list", action="store_true", help="name the bugs and stop")
     parser.add_argument("--all", action="store_true", help="let every suite look for every bug")
     parser.add_argument("--jobs", type=int, default=2, help="bugs at once")

@@ -196,7 +196,7 @@ async def test_a_batch_is_sent_counted_and_read(service: Service) -> None:
     ]
     with pytest.raises(Invalid) as refused:
         await client.submit_batch(items)
-    assert refused.value.errors[0].pointer == "/jobs/3/input/query"
+    assert refused.value.errors[0].pointer == "/3/input/query"
     batch = await client.submit_batch(items, on_invalid="skip")
     assert (batch.total, batch.accepted, batch.rejected, batch.done) == (4, 3, 1, False)
     assert [(one.index, one.error.code) for one in batch.errors] == [(3, "validation_error")]
