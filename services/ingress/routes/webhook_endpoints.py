@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from forebay.endpoints import WebhookEvent
+from forebay.endpoints import WebhookEvent, default_endpoint_id
 from forebay.requests import RequestModel, Several, WebUrl
 from forebay.store.endpoints import EndpointChange
 from ingress.body import parse, read_body
@@ -227,14 +227,20 @@ async def send_test(request: Request) -> Response:
 
 
 def _id_of(request: Request) -> str:
-    """The id in the path; one that cannot be an id is never asked for."""
+    """The id in the path; one that cannot be an id is never asked for.
+
+    The default endpoint has an id in the store, which anybody can work out: under that one it could
+    be given a URL, or be removed with the secret that signs. It is reached by its name alone.
+    """
     endpoint_id: str = request.path_params["endpoint_id"]
-    if not ENDPOINT_ID.fullmatch(endpoint_id):
+    is_default = endpoint_id == default_endpoint_id(tenant_of(request))
+    if is_default or not ENDPOINT_ID.fullmatch(endpoint_id):
         raise no_such_endpoint()
     return endpoint_id
 
 
 def _name_of(request: Request) -> str:
+    """The id in the path, or `default`."""
     return DEFAULT if request.path_params["endpoint_id"] == DEFAULT else _id_of(request)
 
 

@@ -146,6 +146,23 @@ async def test_the_default_endpoint_is_no_receiver(world: World) -> None:
     assert (await world.client.post(f"{ENDPOINTS}/default/test")).status_code == 404
 
 
+async def test_the_default_endpoint_has_no_other_name(world: World) -> None:
+    before = (await world.client.get(f"{ENDPOINTS}/default/secret")).json()
+    path = f"{ENDPOINTS}/{default_endpoint_id('default')}"
+    for method, where, body in (
+        ("GET", path, None),
+        ("PATCH", path, {"url": URL}),
+        ("DELETE", path, None),
+        ("GET", f"{path}/secret", None),
+        ("POST", f"{path}/rotate-secret", None),
+        ("POST", f"{path}/test", None),
+    ):
+        answer = await world.client.request(method, where, json=body)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), (method, where)
+    assert (await world.client.get(f"{ENDPOINTS}/default/secret")).json() == before
+    assert (await world.client.get(ENDPOINTS)).json()["data"] == []
+
+
 async def test_a_job_is_told_of_only_if_somebody_listened_when_it_was_accepted(
     world: World,
 ) -> None:
