@@ -244,7 +244,7 @@ class Batches:
 
     async def replay(
         self, query: JobQuery, ids: Sequence[str], key: Idempotency | None, metadata: str
-    ) -> Batch:
+    ) -> AcceptedBatch:
         """Run these again, together; raises `RequestRefused`.
 
         A repeat under the same key runs again what the first one did not come to: those of its own
@@ -262,7 +262,7 @@ class Batches:
         )
         known = await self._known(batch)
         if known is not None and known.complete:
-            return known
+            return AcceptedBatch(known, replayed=True)
         try:
             wanted: Counter[Route] = Counter()
             if self._room.bounded:
@@ -276,7 +276,7 @@ class Batches:
                     await self._batches.complete(there.id)
         except StoreUnavailable:
             raise store_unavailable(_UNKNOWN) from None
-        return there.evolve(complete=True)
+        return AcceptedBatch(there.evolve(complete=True), replayed=there.id != batch.id)
 
     async def _pages(self, query: JobQuery) -> AsyncIterator[Sequence[str]]:
         """The ids that a query names, in the order of their creation."""

@@ -7,6 +7,7 @@ import json
 import re
 
 from pydantic_core import from_json
+from starlette.datastructures import Headers
 
 from forebay.jobs import Idempotency
 from ingress.body import validation_error
@@ -23,10 +24,14 @@ _QUOTED = re.compile(r'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"')
 _BARE = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]*")
 
 
-def read_key(header: str | None) -> str | None:
+def read_key(headers: Headers) -> str | None:
     """The key without its quotes, None without the header; raises `RequestRefused`."""
-    if header is None:
+    sent = headers.getlist(HEADER)
+    if not sent:
         return None
+    if len(sent) > 1:
+        raise validation_error([InvalidPart(header=HEADER, detail="It may be sent once only")])
+    header = sent[0]
     quoted = _QUOTED.fullmatch(header)
     key = re.sub(r"\\(.)", r"\1", quoted.group(1)) if quoted else header
     if (quoted or _BARE.fullmatch(key)) and len(key) <= MAX_LENGTH:
@@ -35,13 +40,13 @@ def read_key(header: str | None) -> str | None:
     raise validation_error([InvalidPart(header=HEADER, detail=said)])
 
 
-def of_request(header: str | None, route: str, body: bytes) -> Idempotency | None:
+def of_request(headers: Headers, route: str, body: bytes) -> Idempotency | None:
     """The key with the body's fingerprint; `body` must be known to be JSON.
 
     The fingerprint is of what the body says, not of its bytes: the order of fields and the white
     space may change between two tries of one client.
     """
-    key = read_key(header)
+    key = read_key(headers)
     if key is None:
         return None
     canonical = json.dumps(from_json(body), sort_keys=True, separators=(",", ":"))

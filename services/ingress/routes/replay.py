@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -14,7 +13,7 @@ from starlette.responses import Response
 
 from forebay.batches import MOST_ITEMS
 from forebay.errors import ErrorCode
-from forebay.jobs import CallerKind, Idempotency, JobState
+from forebay.jobs import CallerKind, JobState
 from forebay.requests import WHOLE, RequestModel
 from forebay.store import JobQuery
 from ingress import idempotency
@@ -134,19 +133,22 @@ async def replay_jobs(request: Request) -> Response:
     body = await read_body(request, services.bodies)
     asked = parse(_BODY, body)
     query = _query(asked, tenant_of(request))
-    key = _key(request, body)
+    key = idempotency.of_request(request.headers, request.scope["path"], body)
     if asked.dry_run:
         ids, more = await services.batches.named(query, asked.limit)
         return _preview(ids, more=more)
     with services.batches.place():
         ids, _ = await services.batches.named(query, asked.limit)
-        batch = await services.batches.replay(query, ids, key, metadata_text(asked.metadata))
+        accepted = await services.batches.replay(query, ids, key, metadata_text(asked.metadata))
+    batch = accepted.batch
     counts = await services.store.tally(batch.tenant, batch.jobs)
     headers = {
         "Location": batch_path(batch.id),
         "Retry-After": str(POLL_S),
         "Cache-Control": "no-store",
     }
+    if accepted.replayed:
+        headers["Idempotent-Replayed"] = "true"
     content = render_batch(batch, counts)
     return Response(content, 202, headers=headers, media_type="application/json")
 
@@ -171,11 +173,6 @@ def _query(asked: ReplayRequest, tenant: str) -> JobQuery:
         created_before=asked.created_before,
         dead_lettered=asked.dead_lettered,
     )
-
-
-def _key(request: Request, body: bytes) -> Idempotency | None:
-    key = idempotency.read_key(request.headers.get(idempotency.HEADER))
-    return None if key is None else Idempotency(key, hashlib.sha256(b"replay\n" + body).hexdigest())
 
 
 def _preview(ids: list[str], *, more: bool) -> Response:

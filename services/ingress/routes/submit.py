@@ -121,8 +121,7 @@ async def _submit_input(request: Request, kind: JobKind) -> Response:
 
 
 async def _origin(request: Request, body: bytes, input_at: str) -> Origin:
-    header = request.headers.get(idempotency.HEADER)
-    key = idempotency.of_request(header, request.scope["path"], body)
+    key = idempotency.of_request(request.headers, request.scope["path"], body)
     return await origin_of(request, key, input_at)
 
 

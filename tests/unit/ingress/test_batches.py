@@ -143,6 +143,23 @@ async def test_one_key_is_one_batch(world: World) -> None:
     assert len((await world.client.get("/v1/jobs")).json()["data"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "status"),
+    [("", "?on_invalid=reject", 202), ("", "?on_invalid=skip", 422), ("?on_invalid=skip", "", 422)],
+)
+async def test_of_lines_the_key_is_for_what_happens_to_invalid_ones_too(
+    world: World, first: str, then: str, status: int
+) -> None:
+    headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": "import-7"}
+    line = json.dumps(search(0)).encode()
+    answers = [
+        await world.client.post(f"/v1/batches{query}", content=line, headers=headers)
+        for query in (first, then)
+    ]
+    assert [answer.status_code for answer in answers] == [202, status]
+    assert status == 202 or answers[1].json()["code"] == "idempotency_key_reused"
+
+
 async def test_a_repeat_completes_what_was_left_half_done(world: World) -> None:
     headers = {"Idempotency-Key": "import-7"}
     jobs = [search(n) for n in range(3)]

@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from starlette.datastructures import Headers
 
 from forebay.errors import ErrorCode, JobError
 from forebay.jobs import Event
-from ingress.idempotency import read_key
+from ingress.idempotency import HEADER, read_key
 from ingress.problems import RequestRefused
 from tests.ingress_by_hand import JSON, SEARCH, World
 
@@ -146,7 +147,7 @@ async def test_a_key_with_a_body_full_of_digits_is_no_defect(world: World) -> No
     ],
 )
 def test_a_key_is_read_bare_or_quoted(header: str, key: str) -> None:
-    assert read_key(header) == key
+    assert read_key(Headers({HEADER: header})) == key
 
 
 @pytest.mark.parametrize(
@@ -167,8 +168,23 @@ def test_a_key_is_read_bare_or_quoted(header: str, key: str) -> None:
 )
 def test_a_key_that_is_none_is_refused(header: str) -> None:
     with pytest.raises(RequestRefused) as refused:
-        read_key(header)
+        read_key(Headers({HEADER: header}))
     assert refused.value.errors[0].header == "Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/search", SEARCH),
+        ("/v1/batches", {"jobs": [{"kind": "search", "input": SEARCH}]}),
+        ("/v1/jobs/replay", {}),
+    ],
+)
+async def test_two_keys_of_one_request_are_refused(world: World, path: str, body: Any) -> None:
+    headers = [(HEADER, "one"), (HEADER, "other")]
+    answer = await world.client.post(path, json=body, headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"header": HEADER, "detail": "It may be sent once only"}]
 
 
 async def test_without_the_header_every_request_is_a_job_of_its_own(world: World) -> None:

@@ -11,7 +11,7 @@ from forebay.errors import ErrorCode, JobError
 from forebay.jobs import Event, JobKind, JobState, Lane
 from ingress.batch_views import BatchView
 from ingress.routes.replay import ReplayPreview
-from tests.ingress_by_hand import World, until
+from tests.ingress_by_hand import JSON, World, until
 
 BROKE = JobError(ErrorCode.PROVIDER_ERROR, "It broke.")
 
@@ -78,13 +78,24 @@ async def test_a_replay_can_be_followed_like_a_batch(world: World) -> None:
 
 async def test_a_repeat_under_its_key_runs_nothing_again(world: World) -> None:
     ids = await failed(world, 1)
-    first = (await replay(world, key="once")).json()
+    first = await replay(world, key="once")
     await world.finish(ids[0], Event.FAILED, error=BROKE)
     again = await replay(world, key="once")
-    assert (again.status_code, again.json()["id"]) == (202, first["id"])
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+    said = [answer.headers.get("Idempotent-Replayed") for answer in (first, again)]
+    assert said == [None, "true"]
     assert await states(world, ids) == [JobState.FAILED]
     other = await replay(world, key="once", limit=5)
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_repeat_may_say_the_same_in_another_order(world: World) -> None:
+    headers = JSON | {"Idempotency-Key": "once"}
+    ids = [
+        (await world.client.post("/v1/jobs/replay", content=body, headers=headers)).json()["id"]
+        for body in (b'{"limit":5,"kind":["llm"]}', b'{ "kind": ["llm"],\n "limit": 5 }')
+    ]
+    assert ids[0] == ids[1]
 
 
 async def test_a_repeat_completes_what_was_left_half_done(world: World) -> None:
@@ -95,6 +106,7 @@ async def test_a_repeat_completes_what_was_left_half_done(world: World) -> None:
     later = await failed(world, 1)
     answer = await replay(world, key="half")
     assert (answer.status_code, answer.json()["total"]) == (202, 2)
+    assert answer.headers["Idempotent-Replayed"] == "true"
     assert await states(world, [*ids, *later]) == [JobState.QUEUED] * 2 + [JobState.FAILED]
 
 
