@@ -20,7 +20,8 @@ from time import monotonic
 
 from forebay.keys import ApiKey
 from forebay.store import JobStore
-from ingress.problems import ProblemCode, RequestRefused
+from ingress.body import validation_error
+from ingress.problems import InvalidPart, ProblemCode, RequestRefused
 from ingress.single_flight import SingleFlight
 
 COUNT_WITHIN_S = 1.0
@@ -61,11 +62,13 @@ class OpenJobs:
             yield
             return
         limit = key.quota.open_jobs
+        if jobs > limit:
+            raise _never_fit(limit, jobs)
         count = self._count_of(key.id)
         if self._clock() - count.counted_at >= BELIEVED_S:
             await self._counting.answer(key.id, lambda: self._recount(key.id, count, limit))
         if count.most + jobs > limit:
-            raise _refused(limit, jobs)
+            raise _refused(limit)
         count.in_flight += jobs
         try:
             yield
@@ -88,16 +91,19 @@ class OpenJobs:
         count.settled -= before
 
 
-def _refused(limit: int, jobs: int) -> RequestRefused:
+def _never_fit(limit: int, jobs: int) -> RequestRefused:
+    # Not 429: whoever is told to come back later would send the same again, and for ever.
+    detail = f"These are {jobs} jobs, and the API key may have {limit} that are not done"
+    said = f"{detail}: they never fit; send fewer at once"
+    return validation_error([InvalidPart(pointer="", detail=said)])
+
+
+def _refused(limit: int) -> RequestRefused:
     # Jitter, so that all who are refused together do not return together.
     seconds = 1 + int(random.random() * 4)  # noqa: S311 - spreads load, guards nothing
     return RequestRefused(
         ProblemCode.QUOTA_EXCEEDED,
         f"This API key may have {limit} jobs that are not done; no new job was accepted. "
-        + (
-            f"These are {jobs}, and never fit: send fewer at once."
-            if jobs > limit
-            else f"Wait for the end of some, or cancel them. Try again in {seconds} s."
-        ),
+        f"Wait for the end of some, or cancel them. Try again in {seconds} s.",
         retry_after_s=seconds,
     )

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
+from forebay.client import Client, Invalid, SearchRequest
 from forebay.errors import StoreUnavailable
 from forebay.jobs import Event
 from forebay.keys import ApiKey, Grant, Quota, Role, Window, issue
@@ -160,13 +162,37 @@ async def test_a_key_has_as_many_open_jobs_as_it_may(world: World) -> None:
 
 async def test_of_a_batch_that_never_fits_it_is_said_so(world: World) -> None:
     caller = await give(world, quota=Quota(open_jobs=3))
-    said = {}
-    for jobs in (4, 3, 3):
-        body = {"jobs": [{"kind": "search", "input": SEARCH}] * jobs}
-        answer = await world.client.post("/v1/batches", json=body, headers=caller.headers)
-        said[jobs] = answer.json().get("detail", "")
-    assert "never fit" in said[4]
-    assert "Wait for the end of some" in said[3]
+    never, fits, later = [
+        await world.client.post(
+            "/v1/batches",
+            json={"jobs": [{"kind": "search", "input": SEARCH}] * jobs},
+            headers=caller.headers,
+        )
+        for jobs in (4, 3, 3)
+    ]
+    assert (never.status_code, fits.status_code, later.status_code) == (422, 202, 429)
+    assert (never.json()["code"], never.json()["retryable"]) == ("validation_error", False)
+    assert "Retry-After" not in never.headers
+    (part,) = never.json()["errors"]
+    assert part["pointer"] == ""
+    assert "never fit" in part["detail"]
+    assert "Wait for the end of some" in later.json()["detail"]
+
+
+async def test_the_client_sends_a_batch_that_never_fits_once(world: World) -> None:
+    caller = await give(world, quota=Quota(open_jobs=3))
+    sent: list[str] = []
+
+    async def seen(scope: Scope, receive: Receive, send: Send) -> None:
+        sent.append(scope["path"])
+        await world.app(scope, receive, send)
+
+    transport = httpx.ASGITransport(seen)
+    key = caller.headers["Authorization"].removeprefix("Bearer ")
+    async with Client("http://127.0.0.1", key, transport=transport) as client:
+        with pytest.raises(Invalid, match="never fit; send fewer at once"):
+            await client.submit_batch([SearchRequest(query="weir")] * 4)
+    assert sent == ["/v1/batches"]
 
 
 class CountedJobs:
