@@ -105,7 +105,9 @@ def crawl(
     max_pages: Annotated[
         int | None, typer.Option("--max-pages", min=1, help="Follow links to so many pages.")
     ] = None,
-    max_depth: Annotated[int, typer.Option("--max-depth", help="So many links away.")] = 1,
+    max_depth: Annotated[
+        int | None, typer.Option("--max-depth", min=0, help="Follow links so many links away.")
+    ] = None,
     lane: LaneOf = Lane.DEFAULT,
     tag: Tags = None,
     webhook: WebhookUrl = None,
@@ -114,9 +116,8 @@ def crawl(
     as_json: AsJson = False,
 ) -> None:
     """Submit a page to fetch; prints the receipt, with --wait the result."""
-    further = {"max_pages": max_pages, "max_depth": max_depth} if max_pages else None
     options: Any = given(
-        formats=formats, follow=further,
+        formats=formats, follow=given(max_pages=max_pages, max_depth=max_depth) or None,
         lane=lane.value, tags=tag, webhook=webhook, idempotency_key=key,
     )  # fmt: skip
     _send(lambda client: client.crawl(url, **options), wait, as_json=as_json)

@@ -25,10 +25,11 @@ DONE = {**JOB, "done": True, "state": "succeeded"}
 
 @dataclass
 class Service:
-    """Answers every request the same, and keeps the keys it was sent."""
+    """Answers every request the same, and keeps the keys and bodies it was sent."""
 
     url: str
     keys: list[str | None] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
 
 
 @contextmanager
@@ -40,6 +41,10 @@ def answering(status: int, body: bytes) -> Iterator[Service]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            service.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.do_GET()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -74,6 +79,25 @@ def test_a_key_that_is_not_taken_is_named_as_a_setting_and_never_shown() -> None
         "forebay: No. (401 unauthenticated); FOREBAY_API_KEY is the key that is sent\n"
     )
     assert service.keys == ["Bearer key-of-mine"]
+
+
+@pytest.mark.parametrize(
+    ("words", "follow"),
+    [
+        ([], None),
+        (["--max-depth", "3"], {"max_depth": 3}),
+        (["--max-depth", "0"], {"max_depth": 0}),
+        (["--max-pages", "7"], {"max_pages": 7}),
+        (["--max-pages", "7", "--max-depth", "3"], {"max_pages": 7, "max_depth": 3}),
+    ],
+)
+def test_a_crawl_follows_links_as_far_as_either_option_says(
+    words: list[str], follow: dict[str, int] | None
+) -> None:
+    with answering(202, json.dumps(JOB).encode()) as service:
+        assert typed("crawl", "https://example.com/", *words, URL=service.url).code == 0
+    (body,) = service.bodies
+    assert body["input"].get("follow") == follow
 
 
 def test_a_service_that_is_not_there_is_sought_for_a_while_and_its_setting_named() -> None:
