@@ -218,7 +218,9 @@ async def ingress(
                 await app({**scope, "state": dict(state or {})}, receive, send)
 
             transport = httpx.ASGITransport(with_state)
-            async with httpx.AsyncClient(transport=transport, base_url="http://forebay") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://127.0.0.1"
+            ) as client:
                 yield World(client, with_state, services, store, broker, live, paces, clock, logs)
         # Else the pump would try for its whole grace period to tell it what was published.
         store.away = False

@@ -187,7 +187,7 @@ async def open_services(outside: Outside, choices: Choices) -> AsyncIterator[Ser
         ring = KeyRing(stores.keys, choices.access.key_max_age_s)
         yield Services(
             settings=settings,
-            gate=_gate(choices.access, ring, outside),
+            gate=_gate(choices, ring, outside),
             keys=stores.keys,
             ring=ring,
             store=store,
@@ -211,9 +211,9 @@ async def open_services(outside: Outside, choices: Choices) -> AsyncIterator[Ser
         )
 
 
-def _gate(access: AccessSettings, ring: KeyRing, outside: Outside) -> Gate:
-    if access.authentication is Authentication.OPEN:
-        return OpenGate()
+def _gate(choices: Choices, ring: KeyRing, outside: Outside) -> Gate:
+    if choices.access.authentication is Authentication.OPEN:
+        return OpenGate(any_host=choices.settings.allow_open)
     return KeyGate(ring, RequestQuota(outside.stores.keys, outside.clock), outside.clock)
 
 

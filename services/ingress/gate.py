@@ -13,11 +13,22 @@ from starlette.requests import HTTPConnection
 from forebay.keys import ApiKey, Token
 from ingress.access import MAY, Access
 from ingress.keyring import KeyRing
+from ingress.pages import is_of_another_page, is_ours
 from ingress.problems import ProblemCode, RequestRefused
 from ingress.request_quota import Allowance, RequestQuota
 
 DEFAULT_TENANT = "default"
 """Everybody, as long as no API key is asked for."""
+_NOT_OUR_NAME = (
+    "No API key is asked for here, so only this machine is served, under a name of its own: call "
+    "http://localhost or http://127.0.0.1. For other names set "
+    "FOREBAY_INGRESS_AUTHENTICATION=keys, or FOREBAY_INGRESS_ALLOW_OPEN=true if something else "
+    "guards it."
+)
+_ANOTHER_PAGE = (
+    "No API key is asked for here, so what a web page of another site sends is refused. Call from "
+    "a program, or set FOREBAY_INGRESS_AUTHENTICATION=keys."
+)
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -51,14 +62,24 @@ class Gate(Protocol):
 
 
 class OpenGate:
-    """Lets everybody in, as one tenant; for loopback, or behind a gate of somebody else."""
+    """Lets every program in, as one tenant; for loopback, or behind a gate of somebody else.
 
-    def __init__(self) -> None:
+    Args:
+        any_host: other names than those of loopback are served: somebody else keeps the gate.
+    """
+
+    def __init__(self, *, any_host: bool) -> None:
+        self._any_host = any_host
         self._everybody = Caller(DEFAULT_TENANT)
 
     async def admit(self, connection: HTTPConnection, access: Access) -> Caller:
         """See `Gate.admit`. A key made by who was not asked for one would outlive open mode."""
         connection.state.caller = self._everybody
+        headers = connection.headers
+        if not self._any_host and not is_ours(headers):
+            raise RequestRefused(ProblemCode.FORBIDDEN, _NOT_OUR_NAME)
+        if is_of_another_page(headers, any_host=self._any_host):
+            raise RequestRefused(ProblemCode.FORBIDDEN, _ANOTHER_PAGE)
         if access is Access.MANAGE:
             raise RequestRefused(
                 ProblemCode.FORBIDDEN,

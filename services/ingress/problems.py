@@ -29,7 +29,8 @@ class ProblemCode(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
     """No API key was sent, or none that is live."""
     FORBIDDEN = "forbidden"
-    """The role of the API key may not do this."""
+    """The role of the API key may not do this. Where no key is asked for: the request came from a
+    web page of another site, or to a host name that is not one of loopback."""
     MALFORMED_REQUEST = "malformed_request"
     """What came is not an HTTP/1.1 request."""
     NOT_FOUND = "not_found"
@@ -91,7 +92,7 @@ class ProblemKind:
 _REQUESTS: dict[str, ProblemKind] = {
     ProblemCode.MALFORMED_JSON: ProblemKind(400, "The body is not readable JSON"),
     ProblemCode.UNAUTHENTICATED: ProblemKind(401, "Nobody knows who asks"),
-    ProblemCode.FORBIDDEN: ProblemKind(403, "The API key may not do this"),
+    ProblemCode.FORBIDDEN: ProblemKind(403, "The caller may not do this"),
     ProblemCode.MALFORMED_REQUEST: ProblemKind(400, "The request cannot be read"),
     ProblemCode.NOT_FOUND: ProblemKind(404, "Not found"),
     ProblemCode.METHOD_NOT_ALLOWED: ProblemKind(405, "Method not allowed"),

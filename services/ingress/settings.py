@@ -29,7 +29,7 @@ class AccessSettings(SettingsGroup):
 
     authentication: Authentication = Authentication.OPEN
     """`keys`: every request to `/v1` needs an API key. `open`: none does, so it listens on loopback
-    only, if not told otherwise."""
+    only, if not told otherwise, and serves no web pages of other sites."""
     key_max_age_s: Annotated[float, Field(gt=0, le=60)] = 45.0
     """How long an API key is believed without being read again, in seconds: a revoked one works no
     longer than this on any replica. It is read again in a third of it."""
@@ -47,7 +47,8 @@ class IngressSettings(SettingsGroup):
     backlog: Annotated[int, Field(ge=1)] = 2048
     """Connections the kernel holds until they are taken: 500 arrive at once."""
     allow_open: bool = False
-    """Listen on another address than loopback although no API key is asked for."""
+    """Although no API key is asked for, listen on another address than loopback, and serve whatever
+    `Host` a request has."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """Largest request body, in bytes; a larger one is answered 413."""
     body_timeout_s: Annotated[float, Field(gt=0)] = 10.0

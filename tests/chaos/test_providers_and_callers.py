@@ -355,7 +355,7 @@ class LeavingCallers(Callers):
 def request(path: str, body: Body, key: str) -> bytes:
     content = json.dumps(body).encode()
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: forebay\r\nContent-Type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Idempotency-Key: {key}\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     return head.encode() + content

@@ -17,6 +17,18 @@ CURSOR, EVENTS = "ingress/cursor.py", "ingress/routes/events.py"
 
 ACCESS_BUGS = (
     Bug(
+        "open mode serves whatever name it is called by",
+        "I5",
+        (Edit(GATE, "if not self._any_host and not is_ours(headers):", "if False:"),),
+        (INGRESS,),
+    ),
+    Bug(
+        "in open mode a web page of another site may do everything",
+        "I5",
+        (Edit(GATE, "if is_of_another_page(headers, any_host=self._any_host):", "if False:"),),
+        (INGRESS,),
+    ),
+    Bug(
         "every key is of the same tenant",
         "I5",
         (Edit(GATE, "Caller(key.tenant, key, headers)", "Caller(DEFAULT_TENANT, key, headers)"),),

@@ -118,7 +118,7 @@ class Unauthenticated(Refused):
 
 
 class Forbidden(Refused):
-    """The API key may not do this."""
+    """The caller may not do this."""
 
 
 class NotFound(Refused):

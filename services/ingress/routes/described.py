@@ -11,7 +11,10 @@ from ingress.query import QueryModel
 SAYS = {
     400: "The body is not readable JSON.",
     401: "Where API keys are asked for: none was sent, or none that is live.",
-    403: "The role of the API key may not do this.",
+    403: (
+        "The role of the API key may not do this. Where none is asked for: the request came from a "
+        "web page of another site, or to a host name that is not one of loopback."
+    ),
     404: "Not there.",
     408: "The body did not come in time; nothing was accepted.",
     409: "The job is not done yet; only a terminal one can be run again.",

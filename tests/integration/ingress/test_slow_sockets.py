@@ -25,9 +25,9 @@ AT_MOST = 2.0
 HEAD_S = 6
 """A round with its thousand sockets is over before: while it is measured, none has been cut off."""
 
-HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "
+HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 BODY = (
-    b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: 4000\r\n\r\n"
 )
 

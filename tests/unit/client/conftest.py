@@ -27,7 +27,7 @@ class Service:
 async def service() -> AsyncIterator[Service]:
     async with ingress() as world:
         transport = httpx.ASGITransport(world.app)
-        async with Client("http://forebay", transport=transport) as client:
+        async with Client("http://127.0.0.1", transport=transport) as client:
             yield Service(world, client)
 
 

@@ -88,6 +88,7 @@ async def following(
         "raw_path": b"",
         "query_string": b"",
         "headers": [
+            (b"host", b"localhost"),
             *([(b"last-event-id", b"%d" % after)] if after else []),
             *((name.lower().encode(), text.encode()) for name, text in headers.items()),
         ],

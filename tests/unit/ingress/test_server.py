@@ -165,9 +165,9 @@ async def test_who_waits_goes_on_in_lame_duck_and_is_let_go_at_its_end(world: Wo
         assert await waiting[1] == "queued"
 
 
-HEAD = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
 POST = (
-    b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n5\r\n{    \r\n"
 )
 
@@ -194,7 +194,7 @@ async def send(writer: asyncio.StreamWriter, size: int) -> None:
     [
         HEAD + b"X-Long: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n",
         HEAD + b"X-Many: some\r\n" * (MAX_HEAD_BYTES // 10) + b"\r\n",
-        b"GET /livez?" + b"x" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /livez?" + b"x" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
         POST.replace(b"Host", b"X-Long: " + b"x" * MAX_HEAD_BYTES + b"\r\nHost", 1)
         + b'c\r\n"query":"x"}\r\n0\r\n\r\n',
     ],

@@ -121,7 +121,7 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 async def deaf(url: str, path: str) -> AsyncIterator[None]:
     """A caller who asks and takes nothing of the answer, with as small a window as there is."""
     with await narrow(url) as mute:
-        ask = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         await asyncio.get_running_loop().sock_sendall(mute, ask)
         yield
 
@@ -157,7 +157,7 @@ async def test_a_slow_reader_who_goes_on_reading_gets_all_of_it(world: World) ->
     await world.finish(job["id"], Event.SUCCEEDED, result='"' + "x" * 14_000_000 + '"')
     async with impatient(world) as url:
         reader, writer = await asyncio.open_connection(sock=await narrow(url))
-        ask = f"GET /v1/jobs/{job['id']} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        ask = f"GET /v1/jobs/{job['id']} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         writer.write(ask.encode())
         size = 0
         while piece := await reader.read(1024 * 1024):
