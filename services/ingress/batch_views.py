@@ -54,6 +54,21 @@ _EXAMPLE: dict[str, Any] = {
     },
     "metadata": {"import": "2026-11"},
 }
+_LINE: dict[str, Any] = {
+    "custom_id": "row-1",
+    "id": "job_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5",
+    "state": "succeeded",
+    "done": True,
+    "error": None,
+    "usage": {"input_tokens": 0, "output_tokens": 0, "requests": 1},
+    "links": {
+        "self": "/v1/jobs/job_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5",
+        "result": "/v1/jobs/job_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5/result",
+        "events": "/v1/jobs/job_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5/events",
+        "cancel": "/v1/jobs/job_0199aa4c2f0e7c10b3a7d9c1f2e3d4c5/cancel",
+    },
+    "result": {"query": "dam", "provider": "searxng", "results": []},
+}
 
 
 class _View(BaseModel):
@@ -104,6 +119,8 @@ class BatchView(_View):
 
 class ResultLine(_View):
     """One line of a batch's results."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_LINE]})
 
     custom_id: str | None
     id: str

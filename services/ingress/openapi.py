@@ -14,7 +14,7 @@ from ingress.access import NEEDS, Access
 from ingress.batch_views import BatchView, ResultLine
 from ingress.key_views import KeyList, KeyView, NewKey, NewKeyView
 from ingress.problems import Problem
-from ingress.routes.described import problems
+from ingress.routes.described import HEADERS, problems
 from ingress.routes.replay import ReplayPreview, ReplayRequest
 from ingress.routes.webhook_endpoints import EndpointPatch, EndpointSubmission
 from ingress.schemas import (
@@ -75,13 +75,23 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         description["components"]["schemas"] = dict(sorted(schemas.items()))
+        description["components"]["headers"] = HEADERS
         description["components"]["securitySchemes"] = {"key": _BEARER}
         for path, operations in description["paths"].items():
             for method, operation in operations.items():
+                _say_no_false_type(operation)
                 if NEEDS[f"{method.upper()} {path}"] is not Access.PUBLIC:
                     _ask_for_key(operation)
         app.openapi_schema = description
     return app.openapi_schema
+
+
+def _say_no_false_type(operation: dict[str, Any]) -> None:
+    """The framework says JSON without a schema beside each type that is said by a route itself."""
+    for answer in operation["responses"].values():
+        content = answer.get("content", {})
+        if len(content) > 1 and content.get("application/json") == {"schema": {}}:
+            del content["application/json"]
 
 
 def _ask_for_key(operation: dict[str, Any]) -> None:

@@ -26,7 +26,8 @@ from ingress.problems import ProblemCode, RequestRefused
 from ingress.submission import Clock, check_address
 
 MOST_ENDPOINTS = 20
-"""Of one tenant: each is a delivery for every job."""
+"""Of one tenant: each is a delivery for every job. Counted before one is made: of several that are
+made at the same moment a few more get in."""
 KNOWN_FOR_S = 2.0
 """How long this process believes that a tenant has an endpoint, or has none. An endpoint made at
 another replica hears of jobs that are submitted here this much later."""

@@ -61,7 +61,7 @@ class WebhookCalls:
         return await self._connection.view(ask, WebhookSecret)
 
     async def list_webhooks(self) -> tuple[WebhookEndpoint, ...]:
-        """All endpoints, 20 at most, the oldest first."""
+        """All endpoints, 20 or a few more, the oldest first."""
         return (await self._connection.view(Ask("GET", path_to(ENDPOINTS)), WebhookEndpoints)).data
 
     async def webhook(self, endpoint: WebhookEndpoint | str) -> WebhookEndpoint:

@@ -22,7 +22,15 @@ from ingress.dependencies import Services, services_of, tenant_of
 from ingress.items import cut_document, cut_lines
 from ingress.problems import InvalidPart, ProblemCode, RequestRefused
 from ingress.query import Many, Nothing, QueryModel, read_query
-from ingress.routes.described import BATCH_ID, NDJSON, RETRY_AFTER, json_body, parameters, problems
+from ingress.routes.described import (
+    BATCH_ID,
+    NDJSON,
+    REPLAYED,
+    RETRY_AFTER,
+    json_body,
+    parameters,
+    problems,
+)
 from ingress.routes.direct import DirectRoute
 from ingress.routes.submit import KEY, origin_of
 from ingress.schemas import BATCH_SUBMISSION, OnInvalid
@@ -35,6 +43,14 @@ FAILED = (JobState.FAILED, JobState.EXPIRED)
 _HEADERS = {
     "Location": {"description": "Where the batch is.", "schema": {"type": "string"}},
     "Retry-After": RETRY_AFTER,
+}
+
+_KEY = {
+    **KEY,
+    "description": (
+        "The same key is the same batch, as long as the batch is kept. The bytes of the body must "
+        "be the same too, and of lines `on_invalid`."
+    ),
 }
 
 
@@ -58,13 +74,13 @@ class RetryBatchQuery(QueryModel):
     status_code=202,
     openapi_extra={
         "requestBody": json_body("BatchSubmission", lines=("SearchItem", "CrawlItem", "LlmItem")),
-        "parameters": [KEY, *parameters(SubmitQuery)],
+        "parameters": [_KEY, *parameters(SubmitQuery)],
     },
     responses={
         202: {
             "description": "Accepted: its jobs are stored durably and run as soon as they can.",
             "model": BatchView,
-            "headers": _HEADERS,
+            "headers": {**_HEADERS, "Idempotent-Replayed": REPLAYED},
         },
         **problems(400, 408, 413, 415, 422, 503),
     },

@@ -34,6 +34,19 @@ SAYS = {
 }
 NDJSON = "application/x-ndjson"
 RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
+REPLAYED = {
+    "description": "`true` when the key came before with the same body.",
+    "schema": {"type": "string", "enum": ["true"]},
+}
+ETAG = {"description": "Of this very answer, quoted.", "schema": {"type": "string"}}
+REQUEST_ID = {"$ref": "#/components/headers/X-Request-ID"}
+HEADERS = {
+    "X-Request-ID": {
+        "description": "The `request_id` of the problem, to find the request in the logs.",
+        "schema": {"type": "string", "pattern": "^req_[0-9a-f]{32}$"},
+    }
+}
+"""What answers refer to, because so many have it."""
 OF_JOB = "The job failed, expired or was canceled: its problem, with its status."
 
 
@@ -43,12 +56,13 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def _problem(status: int) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": SAYS[status], "content": {MEDIA_TYPE: PROBLEM}}
+    headers: dict[str, Any] = {"X-Request-ID": REQUEST_ID}
     if status in {429, 503}:
-        described["headers"] = {"Retry-After": RETRY_AFTER}
+        headers["Retry-After"] = RETRY_AFTER
     if status == 401:
-        described["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
-    return described
+        headers["WWW-Authenticate"] = {"schema": {"type": "string"}}
+    content = {MEDIA_TYPE: PROBLEM}
+    return {"description": SAYS[status], "content": content, "headers": headers}
 
 
 PROBLEM = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}

@@ -21,7 +21,15 @@ from ingress.error_handlers import problem_response
 from ingress.gate import unauthenticated
 from ingress.problems import Problem, ProblemCode, RequestRefused, job_problem
 from ingress.query import Each, Many, Nothing, QueryModel, read_query
-from ingress.routes.described import JOB_ID, OF_JOB, PROBLEM, RETRY_AFTER, parameters, problems
+from ingress.routes.described import (
+    ETAG,
+    JOB_ID,
+    OF_JOB,
+    PROBLEM,
+    RETRY_AFTER,
+    parameters,
+    problems,
+)
 from ingress.routes.direct import DirectRoute
 from ingress.routes.found import find_job
 from ingress.routes.submit import result_of
@@ -38,7 +46,21 @@ from ingress.views import (
 
 router = APIRouter(route_class=DirectRoute, tags=["jobs"])
 
-_OPEN = {"headers": {"Retry-After": RETRY_AFTER, "ETag": {"schema": {"type": "string"}}}}
+_STATUS = {"headers": {"Retry-After": RETRY_AFTER, "ETag": ETAG}}
+_NOT_YET = {
+    "headers": {
+        "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
+        "Retry-After": RETRY_AFTER,
+    }
+}
+_IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "The `ETag` of the answer you have: 304 while it is the same.",
+    "schema": {"type": "string"},
+    "example": '"0f3c5a7e9b1d2f4a6c8e0b1d"',
+}
 BatchId = Annotated[str, Field(pattern=f"^{cursor.BATCH_ID.pattern}$")]
 
 
@@ -88,10 +110,14 @@ class ListQuery(QueryModel):
 @router.get(
     "/v1/jobs/{job_id}",
     summary="A job",
-    openapi_extra={"parameters": [*JOB_ID, *parameters(Look)]},
+    openapi_extra={"parameters": [*JOB_ID, _IF_NONE_MATCH, *parameters(Look)]},
     responses={
-        200: {"description": "The job; `Retry-After` while it is open.", "model": JobView, **_OPEN},
-        304: {"description": "Nothing changed since the `ETag` in `If-None-Match`."},
+        200: {
+            "description": "The job; `Retry-After` while it is open.",
+            "model": JobView,
+            **_STATUS,
+        },
+        304: {"description": "Nothing changed since the `ETag` in `If-None-Match`.", **_STATUS},
         **problems(404, 422, 503),
     },
 )
@@ -125,9 +151,9 @@ async def get_job(request: Request) -> Response:
             "description": "The result as it was stored; its shape goes with the kind.",
             "content": {"application/json": {"schema": {}}},
         },
-        202: {"description": "Not yet: the job as it is.", "model": JobView, **_OPEN},
+        202: {"description": "Not yet: the job as it is.", "model": JobView, **_NOT_YET},
         "default": {"description": OF_JOB, "content": {"application/problem+json": PROBLEM}},
-        **problems(404, 410, 503),
+        **problems(404, 410, 422, 503),
     },
 )
 async def get_result(request: Request) -> Response:

@@ -21,7 +21,7 @@ from ingress.batch_views import BatchView, batch_path, render_batch
 from ingress.body import parse, read_body
 from ingress.dependencies import services_of, tenant_of
 from ingress.query import Nothing, read_query
-from ingress.routes.described import RETRY_AFTER, json_body, problems
+from ingress.routes.described import REPLAYED, RETRY_AFTER, json_body, problems
 from ingress.routes.direct import DirectRoute
 from ingress.routes.submit import KEY
 from ingress.schemas import Moment, ProviderName, Tag
@@ -118,6 +118,7 @@ class ReplayPreview(BaseModel):
             "headers": {
                 "Location": {"description": "Where the batch is.", "schema": {"type": "string"}},
                 "Retry-After": RETRY_AFTER,
+                "Idempotent-Replayed": REPLAYED,
             },
         },
         **problems(400, 408, 413, 415, 422, 503),

@@ -18,7 +18,7 @@ from ingress import idempotency
 from ingress.body import parse, read_body
 from ingress.callers import preferred_wait_s, until_done
 from ingress.dependencies import Services, caller_of, services_of
-from ingress.routes.described import RETRY_AFTER, json_body, problems
+from ingress.routes.described import REPLAYED, RETRY_AFTER, json_body, problems
 from ingress.routes.direct import DirectRoute
 from ingress.schemas import INPUTS, JOB_SUBMISSION, JobSubmission, with_defaults
 from ingress.submission import Origin
@@ -30,23 +30,25 @@ router = APIRouter(route_class=DirectRoute, tags=["jobs"])
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _HEADERS: dict[str, Any] = {
     "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
-    "Retry-After": RETRY_AFTER,
-    "Idempotent-Replayed": {
-        "description": "`true` when the key came before with the same body.",
-        "schema": {"type": "string", "enum": ["true"]},
+    "Idempotent-Replayed": REPLAYED,
+    "Preference-Applied": {
+        "description": "With `Prefer: wait=n`: how long the answer was held back at most.",
+        "schema": {"type": "string", "pattern": "^wait="},
+        "example": "wait=10",
     },
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "Accepted: the job is stored durably and runs as soon as it can.",
         "model": JobView,
-        "headers": _HEADERS,
+        "headers": {**_HEADERS, "Retry-After": RETRY_AFTER},
     },
     200: {
         "description": (
             "Done: within the time of `Prefer: wait=n`, or a repeat under the same Idempotency-Key."
         ),
         "model": JobView,
+        "headers": _HEADERS,
     },
     **problems(400, 408, 413, 415, 422, 503),
 }

@@ -116,7 +116,7 @@ async def add_endpoint(request: Request) -> Response:
     },
 )
 async def list_endpoints(request: Request) -> Response:
-    """A tenant has 20 at most."""
+    """A tenant has 20 at most, or a few more if several were made at the same moment."""
     read_query(request, Nothing)
     endpoints = await services_of(request).webhooks.list(tenant_of(request))
     return _answer(render_endpoints(endpoints))
