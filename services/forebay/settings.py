@@ -296,7 +296,8 @@ def _explain(group: type[SettingsGroup], invalid: ValidationError) -> str:
         if error["type"] == "missing":
             said.append(f"{name} is not set; {_purpose(group, error['loc'])}")
         else:
-            said.append(f"{name} makes no sense: {error['msg']}")
+            why = error["msg"].removeprefix("Value error, ")
+            said.append(f"{name} makes no sense: {why}")
     return "; ".join(said)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from ingress.body import say, validation_error
@@ -42,11 +43,26 @@ def _takes_many(model: type[QueryModel], name: str) -> bool:
     return field is not None and isinstance(field.default, tuple)
 
 
+def _require_once(params: QueryParams, model: type[QueryModel]) -> None:
+    """Refuse what came several times and has one value: which of them is meant nobody knows."""
+    several = [
+        name
+        for name in params
+        if name in model.model_fields
+        and not _takes_many(model, name)
+        and len(params.getlist(name)) > 1
+    ]
+    if several:
+        said = "It may be given once only"
+        raise validation_error(InvalidPart(parameter=name, detail=said) for name in several)
+
+
 def read_query(request: Request, model: type[Query]) -> Query:
     """The validated query; raises `RequestRefused` naming each parameter that is not valid."""
     if not request.scope["query_string"]:
         return model()
     params = request.query_params
+    _require_once(params, model)
     given = {
         name: params.getlist(name) if _takes_many(model, name) else params[name] for name in params
     }

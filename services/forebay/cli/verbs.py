@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from forebay import __version__
 from forebay.cli import ENDED_BY_SIGTERM, NOT_DONE, NOT_SUCCEEDED
@@ -28,7 +29,21 @@ from forebay.errors import ConfigurationError, ForebayError
 
 CALLERS, OPERATORS = "For callers", "For operators"
 
-app = typer.Typer(name="forebay", no_args_is_help=True, add_completion=False)
+
+class Verbs(TyperGroup):
+    """All verbs; says what is wrong with an option as we would."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override] # typer's own is private
+        """Run the verb; an option that makes no sense raises `typer.BadParameter`."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as wrong:
+            # typer reads options with pydantic, whose name for the trouble is of no use here.
+            wrong.message = wrong.message.removeprefix("Value error, ")
+            raise
+
+
+app = typer.Typer(name="forebay", cls=Verbs, no_args_is_help=True, add_completion=False)
 for verb in (
     *(of_submissions.submit, of_submissions.search, of_submissions.crawl, of_submissions.llm),
     *(of_jobs.get, of_jobs.wait, of_jobs.result, of_jobs.stream),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter
-from pydantic import ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic.json_schema import SkipJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,6 +33,7 @@ from ingress.webhooks import BY_CALLER, DEFAULT, no_such_endpoint
 router = APIRouter(route_class=DirectRoute, tags=["webhooks"])
 
 ENDPOINT_ID = re.compile(r"we_[0-9a-f]{32}")
+Item = TypeVar("Item")
 Description = Annotated[str, StringConstraints(max_length=256)]
 Events = Annotated[Several[WebhookEvent], Field(max_length=8)]
 _PATH = "/v1/webhook-endpoints"
@@ -68,16 +70,35 @@ class EndpointSubmission(RequestModel):
     """Your own words."""
 
 
+def _is_given(value: Item | None) -> Item:
+    if value is None:
+        raise ValueError("Input should not be null; leave out what is to stay as it is")
+    return value
+
+
+def _optional(schema: dict[str, Any]) -> None:
+    """Say nothing of the None that stands for what is left out: nobody can send it."""
+    schema.pop("default", None)
+
+
+Left = Annotated[
+    Item | SkipJsonSchema[None],
+    AfterValidator(_is_given),
+    Field(default=None, json_schema_extra=_optional),
+]
+"""What may be left out, and is None then; null is refused."""
+
+
 class EndpointPatch(RequestModel):
     """What is to be different; what is left out stays as it is."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"disabled": True}]})
 
-    url: WebUrl | None = None
+    url: Left[WebUrl]
     """Deliveries that wait go to the new one."""
-    events: Events | None = None
-    description: Description | None = None
-    disabled: bool | None = None
+    events: Left[Events]
+    description: Left[Description]
+    disabled: Left[bool]
     """Deliveries that wait are canceled."""
 
 

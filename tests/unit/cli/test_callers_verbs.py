@@ -100,6 +100,22 @@ def test_a_crawl_follows_links_as_far_as_either_option_says(
     assert body["input"].get("follow") == follow
 
 
+@pytest.mark.parametrize(
+    ("words", "settings", "said"),
+    [
+        (("webhooks", "create", "http://x", "--event", "no"), {}, "'--event': 'no' is not one of"),
+        (("search", "weir", "--lane", "no"), {}, "'--lane': 'no' is not one of"),
+        (("get", "job_1"), {"URL": "http://x/y"}, "makes no sense: it must be the address alone"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_words_of_ours(
+    words: tuple[str, ...], settings: dict[str, str], said: str
+) -> None:
+    ended = typed(*words, **settings)
+    assert ended.code == 2
+    assert said in ended.err
+
+
 def test_a_service_that_is_not_there_is_sought_for_a_while_and_its_setting_named() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     said = typed("get", "job_1", URL=url, URL_PATIENCE_S="0.2")

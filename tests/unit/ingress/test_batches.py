@@ -103,6 +103,14 @@ async def test_invalid_items_are_named_by_their_place_and_nothing_is_accepted(
     assert (await world.client.get("/v1/jobs")).json()["data"] == []
 
 
+async def test_of_lines_an_invalid_one_is_named_by_its_number_alone(world: World) -> None:
+    body = b"\n".join(json.dumps(one).encode() for one in (search(0), BAD)) + b"\n{]\n"
+    headers = {"Content-Type": "application/x-ndjson"}
+    answer = await world.client.post("/v1/batches", content=body, headers=headers)
+    assert answer.status_code == 422
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/1/input/query", "/2"]
+
+
 async def test_the_valid_items_are_accepted_if_the_caller_wants_it_so(world: World) -> None:
     batch = await accepted(world, [BAD, search(1), BAD], on_invalid="skip")
     assert (batch["total"], batch["accepted"], batch["rejected"]) == (3, 1, 2)

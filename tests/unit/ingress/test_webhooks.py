@@ -115,6 +115,18 @@ async def test_an_endpoint_that_is_none_is_422(world: World, body: Any, place: s
     assert [part["pointer"] for part in answer.json()["errors"]] == [place]
 
 
+@pytest.mark.parametrize("field", ["url", "events", "description", "disabled"])
+async def test_null_is_no_change_of_an_endpoint(world: World, field: str) -> None:
+    said = await added(world)
+    path = f"{ENDPOINTS}/{said['id']}"
+    answer = await world.client.patch(path, json={"description": "new"} | {field: None})
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+    (part,) = answer.json()["errors"]
+    assert part["pointer"] == f"/{field}"
+    assert part["detail"].startswith("Input should not be null")
+    assert (await world.client.get(path)).json()["description"] == ""
+
+
 async def test_a_tenant_has_so_many_endpoints_and_no_more(world: World) -> None:
     for _ in range(MOST_ENDPOINTS):
         await added(world)
