@@ -145,15 +145,14 @@ class _Scanner:
         if self._body[self.at : self.at + 1] not in {b"{", b"["}:
             self._match(_SCALAR, self.at)
             return
-        depth = looked = 0
-        for found in _BRACKETS.finditer(self._body, self.at):
+        depth = 0
+        for looked, found in enumerate(_BRACKETS.finditer(self._body, self.at), 1):
             if found.lastindex is None:
                 break
             depth += 1 if found.lastindex == _OPENS else -1
             if depth == 0:
                 self.at = found.end()
                 return
-            looked += 1
             if looked % _BRACKETS_A_LOOK == 0:
                 await self._turns.next()
         raise self._unreadable()
