@@ -7,7 +7,8 @@ three: a timer for each request would cost every request something. When there i
 connection that has waited longest for a head makes way for a new one, so slow callers lock nobody
 out: neither the others, nor the probe that decides whether this process lives.
 
-How long a body may take is up to who reads it (`ingress.body`).
+How long a body may take is up to who reads it (`ingress.body`), and how many may wait for something
+else than a head of theirs is up to `ingress.waiting_places`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Connections:
     def __init__(self, settings: PressureSettings, metrics: Metrics) -> None:
         self.settings = settings
         self._metrics = metrics
-        self._most = _places(settings.max_connections)
+        self._most = most_connections(settings.max_connections)
         self._open: set[Held] = set()
         self._waiting: dict[Held, None] = {}
 
@@ -90,7 +91,7 @@ class Connections:
                     self._metrics.connections_cut.labels(why).inc()
 
 
-def _places(wanted: int) -> int:
+def most_connections(wanted: int) -> int:
     """How many connections there may be: each needs an open file, and some are for others.
 
     The soft limit of a process is often 1024 for reasons of the past, and it may raise its own.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from forebay.tasks import end
 from ingress.callers import until_left
+from ingress.problems import ProblemCode
+from ingress.submission import come_back
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT = b":\n\n"
@@ -26,18 +29,29 @@ def event(id_: int, type_: str, data: bytes) -> bytes:
 
 
 class EventStream(Response):
-    """Sends events as they come, until they end, the caller leaves or takes nothing any more."""
+    """Sends events as they come, until they end or the caller leaves.
+
+    Args:
+        place: the caller's among those who wait; `RequestRefused` is raised when there is none.
+    """
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], place: AbstractContextManager[bool]) -> None:
         # X-Accel-Buffering: nginx would keep the events back.
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._events = events
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send them."""
+        with self._place as has_place:
+            if not has_place:
+                raise come_back(ProblemCode.OVERLOADED, "Too many callers wait for something here.")
+            await self._send_until_left(scope, receive, send)
+
+    async def _send_until_left(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(self._send_all(send), name=f"events {scope['path']}")
         left = asyncio.create_task(until_left(receive))
         try:

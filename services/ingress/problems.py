@@ -67,8 +67,8 @@ class ProblemCode(StrEnum):
     QUOTA_EXCEEDED = "quota_exceeded"
     """The API key has as many jobs that are not done as it may have; no new one was accepted."""
     OVERLOADED = "overloaded"
-    """Too many accepts in flight, or so many jobs wait that one more would wait too long. Nothing
-    was accepted."""
+    """Too many accepts in flight, or so many jobs wait that one more would wait too long, or too
+    many callers follow jobs. Nothing was accepted."""
     STORE_UNAVAILABLE = "store_unavailable"
     """The store does not answer. A job that was being accepted may be stored: repeat it under the
     same Idempotency-Key."""

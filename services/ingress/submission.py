@@ -300,9 +300,7 @@ class Desk:
 
 def store_unavailable(consequence: str) -> RequestRefused:
     """The refusal while the store does not answer."""
-    return _come_back(
-        ProblemCode.STORE_UNAVAILABLE, f"The store does not answer now. {consequence}"
-    )
+    return come_back(ProblemCode.STORE_UNAVAILABLE, f"The store does not answer now. {consequence}")
 
 
 def utc_now() -> datetime:
@@ -312,12 +310,13 @@ def utc_now() -> datetime:
 
 def overloaded() -> RequestRefused:
     """The refusal of a submission of which nothing was begun."""
-    return _come_back(
+    return come_back(
         ProblemCode.OVERLOADED, "Too many requests are being accepted now; nothing was accepted."
     )
 
 
-def _come_back(code: ProblemCode, detail: str) -> RequestRefused:
+def come_back(code: ProblemCode, detail: str) -> RequestRefused:
+    """A refusal that passes within seconds, and says in how many to try again."""
     # Jitter, so that all who are refused together do not return together.
     seconds = 1 + int(random.random() * 4)  # noqa: S311 - spreads load, guards nothing
     return RequestRefused(code, f"{detail} Try again in {seconds} s.", retry_after_s=seconds)

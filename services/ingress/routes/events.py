@@ -14,7 +14,7 @@ from starlette.responses import Response
 from forebay.jobs import Job, JobKind, JobState
 from forebay.progress import Output
 from ingress.body import validation_error
-from ingress.dependencies import Services, services_of
+from ingress.dependencies import Services, caller_of, services_of
 from ingress.event_stream import HEARTBEAT, MEDIA_TYPE, EventStream, event
 from ingress.following import EventType, Follower, Gap, Told
 from ingress.live import Ear
@@ -84,7 +84,8 @@ async def get_events(request: Request) -> Response:
     first = await _look(services, follower, job)
     if job.done and not first:
         return Response(status_code=204)
-    return EventStream(_Following(request, services, follower).events(job, first))
+    events = _Following(request, services, follower).events(job, first)
+    return EventStream(events, services.places.taken(caller_of(request)))
 
 
 def _after(request: Request) -> int:
