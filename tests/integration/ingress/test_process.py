@@ -13,6 +13,7 @@ import pytest
 
 from forebay.local.mongodb import MongoServer
 from forebay.testing.polling import until
+from ingress.event_stream import HEARTBEAT
 from tests.ingress_process import NOBODY, IngressProcess, serving, start
 
 SEARCH = {"query": "hydro power forebay"}
@@ -266,3 +267,41 @@ async def test_a_second_signal_ends_the_lame_duck_time(
         async with asyncio.timeout(20):
             code, errors = await ingress.ended()
     assert code == 0, errors
+
+
+async def test_a_stream_outlives_a_store_that_stands_still(
+    session: aiohttp.ClientSession,
+    ingress_on_own_mongodb: IngressProcess,
+    own_mongodb: MongoServer,
+) -> None:
+    ingress = ingress_on_own_mongodb
+    _, job = await submit(session, ingress.url)
+    job_url = f"{ingress.url}/v1/jobs/{job['id']}"
+    # Nothing is said over the broker here, so only time makes the stream look at the store.
+    patient = aiohttp.ClientTimeout(total=90)
+    async with session.get(f"{job_url}/events", timeout=patient) as stream:
+        said = await stream.content.readuntil(b"\n\n")
+        said += await stream.content.readuntil(b"\n\n")
+        assert b"event: job.queued" in said
+        own_mongodb.freeze()
+        try:
+            # The first comment is of the look before; the second one is of a look in vain.
+            assert await stream.content.readuntil(b"\n\n") == HEARTBEAT
+            assert await stream.content.readuntil(b"\n\n") == HEARTBEAT
+        finally:
+            own_mongodb.thaw()
+        async with asyncio.timeout(60):
+            while not await _canceled(session, job_url):
+                pass
+            rest = await stream.content.read()
+    assert b"event: job.canceled" in rest
+    ingress.ask_to_stop()
+    code, errors = await ingress.ended()
+    assert code == 0
+    assert "request.failed" not in errors
+    assert all(json.loads(line)["event"] for line in errors.splitlines())
+
+
+async def _canceled(session: aiohttp.ClientSession, job_url: str) -> bool:
+    async with session.post(f"{job_url}/cancel") as answer:
+        return answer.status == 200
