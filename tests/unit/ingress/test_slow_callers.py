@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -149,6 +150,17 @@ async def test_a_reader_of_one_large_answer_who_takes_nothing_is_cut_off(world: 
     await world.finish(job["id"], Event.SUCCEEDED, result='"' + "x" * 14_000_000 + '"')
     async with impatient(world) as url, deaf(url, f"/v1/jobs/{job['id']}"):
         await cut_off(world, "slow reader")
+
+
+async def test_who_follows_a_job_and_takes_nothing_is_cut_off(world: World) -> None:
+    llm = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
+    job = await world.submit("llm", llm)
+    written = json.dumps({"content": "x" * 14_000_000})
+    await world.finish(job["id"], Event.SUCCEEDED, result=written)
+    async with impatient(world) as url, deaf(url, f"/v1/jobs/{job['id']}/events"):
+        await cut_off(world, "slow reader")
+        await until(lambda: not any("events" in task.get_name() for task in asyncio.all_tasks()))
+    assert not [line for line in world.logs if line["event"] == "request.failed"]
 
 
 async def test_a_slow_reader_who_goes_on_reading_gets_all_of_it(world: World) -> None:
