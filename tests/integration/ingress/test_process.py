@@ -305,3 +305,21 @@ async def test_a_stream_outlives_a_store_that_stands_still(
 async def _canceled(session: aiohttp.ClientSession, job_url: str) -> bool:
     async with session.post(f"{job_url}/cancel") as answer:
         return answer.status == 200
+
+
+async def test_what_is_no_request_is_logged_like_all_else(
+    session: aiohttp.ClientSession, ingress: IngressProcess
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+    writer.write(b"hello\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    async with session.get(f"{ingress.url}/livez", headers=upgrade) as answer:
+        assert answer.status == 200
+    ingress.ask_to_stop()
+    _, errors = await ingress.ended()
+    lines = [json.loads(line) for line in errors.splitlines()]
+    said = [(line["library"], line["level"]) for line in lines if line["event"] == "library.warned"]
+    assert said[0] == ("uvicorn.error", "warning")
+    assert {line["process"] for line in lines} == {"ingress"}
