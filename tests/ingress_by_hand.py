@@ -67,6 +67,8 @@ class FaultyStore(MemoryJobStore):
         self.free = asyncio.Event()
         self.free.set()
         self.inserting = asyncio.Event()
+        self.forgets_results = False
+        """Whether those of its own place are kept no longer."""
         self.lost_retries = 0
         """How many of the next calls of `retry_many` do nothing."""
         self.finished_queries: list[int] = []
@@ -92,6 +94,10 @@ class FaultyStore(MemoryJobStore):
     async def get(self, tenant: str, job_id: str) -> Job | None:
         self._check()
         return await super().get(tenant, job_id)
+
+    async def result(self, job: Job) -> str | None:
+        self._check()
+        return None if self.forgets_results else await super().result(job)
 
     async def retry(self, tenant: str, job_id: str, generation: int | None = None) -> Job | None:
         self._check()

@@ -32,7 +32,7 @@ from forebay.telemetry.logging import Logger
 from forebay.telemetry.metrics import Metrics
 from ingress.batches import Batches
 from ingress.bodies import Bodies
-from ingress.connections import Connections
+from ingress.connections import Connections, most_connections
 from ingress.dependencies import IngressState, Services
 from ingress.door import Door
 from ingress.error_handlers import EXCEPTION_HANDLERS, LastResort
@@ -61,6 +61,7 @@ from ingress.routes import (
 from ingress.server import Stop, build_server, listen
 from ingress.settings import AccessSettings, Authentication, IngressSettings, PressureSettings
 from ingress.submission import Bounds, Clock, Desk, JobBuilder, Rules, utc_now
+from ingress.waiting_places import WaitingPlaces
 from ingress.webhooks import Webhooks
 
 LOOK_S = 2.0
@@ -202,6 +203,7 @@ async def open_services(outside: Outside, choices: Choices) -> AsyncIterator[Ser
             batches=Batches(builder, store, stores.batches, pump, outside.clock, bounds),
             webhooks=Webhooks(stores.endpoints, store, choices.rules.webhook_guard, outside.clock),
             waiting=waiting,
+            places=WaitingPlaces(most_connections(choices.pressure.max_connections)),
             room=room,
             hub=hub,
             readiness=Readiness(store),

@@ -2,8 +2,9 @@
 
 Theory of operation. A body is counted as it comes, and until its request was served, so those who
 send a megabyte each and never its last byte are counted too. When there is no room for more, who
-sends more is refused. One tenant gets half of the room at most: whatever it sends, the others can
-send too. Batches have room of their own, so a few large ones do not keep out single jobs.
+sends more is refused. A tenant gets half of the room at most: whatever it sends, the others can
+send too; where no API key is asked for there is one tenant, who may have it all. Batches have room
+of their own, so a few large ones do not keep out single jobs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from ingress.gate import Caller
 from ingress.problems import overloaded
 
 _HELD = "forebay.held"
@@ -31,17 +33,19 @@ class Bodies:
         self.largest = largest
         self.within_s = within_s
         self._most = most
-        self._most_of_one = max(most // 2, largest)
+        self._half = max(most // 2, largest)
         self._all = 0
         self._by_tenant: Counter[str] = Counter()
 
     def hold(self, request: Request, size: int) -> None:
         """So many bytes came for it; raises `RequestRefused` when that is too much."""
-        tenant = request.state.caller.tenant
+        caller: Caller = request.state.caller
+        tenant = caller.tenant
         held = request.scope.get(_HELD)
         if held is None:
             held = request.scope[_HELD] = _Held(self, tenant)
-        if self._all + size > self._most or self._by_tenant[tenant] + size > self._most_of_one:
+        most_of_one = self._most if caller.key is None else self._half
+        if self._all + size > self._most or self._by_tenant[tenant] + size > most_of_one:
             raise overloaded()
         held.size += size
         self.change(tenant, size)

@@ -4,10 +4,12 @@ Theory of operation. A caller can hold a connection in four ways: send no head, 
 and then; go on sending a body that was answered already; take no answer; or do nothing between two
 requests, for which uvicorn has a timer. One look a second over all connections finds the first
 three: a timer for each request would cost every request something. When there is no place left, the
-connection that has waited longest for a head makes way for a new one, so slow callers lock nobody
-out: neither the others, nor the probe that decides whether this process lives.
+connection that has waited longest for its caller makes way for a new one: for a request that is not
+there in whole, or for an answer to be taken. So slow callers lock nobody out: neither the others,
+nor the probe that decides whether this process lives.
 
-How long a body may take is up to who reads it (`ingress.body`).
+How long a body may take is up to who reads it (`ingress.body`), and how many may wait for a job is
+up to `ingress.waiting_places`.
 """
 
 from __future__ import annotations
@@ -35,12 +37,12 @@ class Held(Protocol):
 
 
 class Connections:
-    """Those that are open, and which of them wait for a head."""
+    """Those that are open, and which of them wait for their callers."""
 
     def __init__(self, settings: PressureSettings, metrics: Metrics) -> None:
         self.settings = settings
         self._metrics = metrics
-        self._most = _places(settings.max_connections)
+        self._most = most_connections(settings.max_connections)
         self._open: set[Held] = set()
         self._waiting: dict[Held, None] = {}
 
@@ -65,12 +67,17 @@ class Connections:
         self._metrics.connections_cut.labels("gave way").inc()
         return True
 
+    def begins(self, one: Held) -> None:
+        """A head is there: from now on it waits for the rest of the request."""
+        self._waiting.pop(one, None)
+        self.waits(one)
+
     def asks(self, one: Held) -> None:
-        """Its head is there: a request is being served."""
+        """Its request is there: it is the server's turn."""
         self._waiting.pop(one, None)
 
     def waits(self, one: Held) -> None:
-        """It was answered: now it waits for the next head."""
+        """It is its caller's turn: to send the next head, or to take of an answer."""
         if one in self._open:
             self._waiting[one] = None
 
@@ -90,7 +97,7 @@ class Connections:
                     self._metrics.connections_cut.labels(why).inc()
 
 
-def _places(wanted: int) -> int:
+def most_connections(wanted: int) -> int:
     """How many connections there may be: each needs an open file, and some are for others.
 
     The soft limit of a process is often 1024 for reasons of the past, and it may raise its own.

@@ -22,6 +22,7 @@ from ingress.readiness import Readiness
 from ingress.room import Room
 from ingress.settings import IngressSettings
 from ingress.submission import Clock, Desk
+from ingress.waiting_places import WaitingPlaces
 from ingress.webhooks import Webhooks
 
 
@@ -41,6 +42,7 @@ class Services:
     batches: Batches
     webhooks: Webhooks
     waiting: Watch
+    places: WaitingPlaces
     room: Room
     hub: Hub
     readiness: Readiness

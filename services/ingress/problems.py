@@ -69,8 +69,8 @@ class ProblemCode(StrEnum):
     QUOTA_EXCEEDED = "quota_exceeded"
     """The API key has as many jobs that are not done as it may have; no new one was accepted."""
     OVERLOADED = "overloaded"
-    """Too many accepts in flight, or so many jobs wait that one more would wait too long. Nothing
-    was accepted."""
+    """Too many accepts in flight, or so many jobs wait that one more would wait too long, too
+    many bytes of bodies are under way, or too many callers follow jobs. Nothing was accepted."""
     STORE_UNAVAILABLE = "store_unavailable"
     """The store does not answer. A job that was being accepted may be stored: repeat it under the
     same Idempotency-Key."""
@@ -238,19 +238,18 @@ class RequestRefused(ForebayError):
 
 def store_unavailable(consequence: str) -> RequestRefused:
     """The refusal while the store does not answer."""
-    return _come_back(
-        ProblemCode.STORE_UNAVAILABLE, f"The store does not answer now. {consequence}"
-    )
+    return come_back(ProblemCode.STORE_UNAVAILABLE, f"The store does not answer now. {consequence}")
 
 
 def overloaded() -> RequestRefused:
     """The refusal of a submission of which nothing was begun."""
-    return _come_back(
+    return come_back(
         ProblemCode.OVERLOADED, "Too many requests are being accepted now; nothing was accepted."
     )
 
 
-def _come_back(code: ProblemCode, detail: str) -> RequestRefused:
+def come_back(code: ProblemCode, detail: str) -> RequestRefused:
+    """A refusal that passes within seconds, and says in how many to try again."""
     # Jitter, so that all who are refused together do not return together.
     seconds = 1 + int(random.random() * 4)  # noqa: S311 - spreads load, guards nothing
     return RequestRefused(code, f"{detail} Try again in {seconds} s.", retry_after_s=seconds)

@@ -91,9 +91,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """A request: it is served from here on, while its body may still come."""
+        """The head of a request: it is served from here on, while its body may still come."""
         self._head_since, self._in_message = None, True
-        self._all.asks(self)
+        self._all.begins(self)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -102,6 +102,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self.cycle.response_complete:
             self._all.waits(self)
+        else:
+            self._all.asks(self)
 
     def on_response_complete(self) -> None:
         """The end of an answer."""
@@ -117,11 +119,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """More of an answer waits for its reader than there should."""
         super().pause_writing()
         self._stuck = self.loop.time(), self.transport.get_write_buffer_size()
+        self._all.waits(self)
 
     def resume_writing(self) -> None:
         """The reader took it."""
         super().resume_writing()
         self._stuck = None
+        if self._is_serving():
+            self._all.asks(self)
 
     def give_way(self) -> None:
         """See `Held.give_way`."""
@@ -181,6 +186,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def _cut_off(self) -> None:
         if self._awaits_body():
             self.transport.close()
+
+    def _is_serving(self) -> bool:
+        if self.cycle is None:
+            return False
+        return not self.cycle.response_complete
 
     def _awaits_body(self) -> bool:
         if self.cycle is None:

@@ -96,11 +96,12 @@ class PressureSettings(SettingsGroup):
     """How long a new job may have to wait for its turn, in seconds, for each kind and lane: beyond,
     a submission is answered 503 `overloaded`. 0: everything is accepted."""
     max_connections: Annotated[int, Field(ge=1)] = 10_000
-    """Connections of callers at most; then the one that has waited longest for a request makes way.
-    Fewer if the process may not open so many files."""
+    """Connections of callers at most; then the one that waited longest for its caller makes way.
+    Fewer if the process may not open so many files. Four fifths of them are for callers who wait
+    for a job or follow one, and of those a tenant has half at most where API keys are asked for."""
     max_held_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
     """Bytes of bodies that are being received and accepted, all together; beyond, a request is
-    answered 503 `overloaded`. One tenant may have half of it."""
+    answered 503 `overloaded`. A tenant may have half of it where API keys are asked for."""
     max_held_batch_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024 * 1024
     """The same for the bodies of `POST /v1/batches`."""
     head_timeout_s: Annotated[float, Field(gt=0)] = 10.0

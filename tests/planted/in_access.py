@@ -64,8 +64,8 @@ ACCESS_BUGS = (
         (
             Edit(
                 EVENTS,
-                "                if not await self._services.gate.still(self._request):\n"
-                "                    return\n",
+                "        if not await self._services.gate.still(self._request):\n"
+                "            raise unauthenticated()\n",
                 "",
             ),
         ),

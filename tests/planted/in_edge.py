@@ -8,6 +8,7 @@ from tests.planted.finders import CORE, HTTP, INGRESS
 ROOM, BATCHES, SUBMISSION = "ingress/room.py", "ingress/batches.py", "ingress/submission.py"
 PACE, TRANSPORT = "forebay/pace.py", "forebay/http/transport.py"
 PROTOCOL, CONNECTIONS = "ingress/protocol.py", "ingress/connections.py"
+WAITING_PLACES = "ingress/waiting_places.py"
 
 _PRESSURE_BUGS = (
     Bug(
@@ -150,6 +151,18 @@ _CONNECTION_BUGS = (
         "any number of connections is taken",
         "I7",
         (Edit(CONNECTIONS, "if len(self._open) >= self._most", "if False"),),
+        (INGRESS,),
+    ),
+    Bug(
+        "callers who wait take every place",
+        "I7",
+        (Edit(WAITING_PLACES, "SHARE = 0.8", "SHARE = 1.0"),),
+        (INGRESS,),
+    ),
+    Bug(
+        "one tenant takes every place there is to wait in",
+        "I7",
+        (Edit(WAITING_PLACES, "0 if caller.key is None else self._taken[caller.tenant]", "0"),),
         (INGRESS,),
     ),
 )

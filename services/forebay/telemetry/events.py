@@ -15,6 +15,8 @@ class LogEvent(StrEnum):
     """A process begins, with its version; it has read no setting of its own yet."""
     ARMED = "process.armed"
     """The process was told to kill itself at a crash point: a test, never a deployment."""
+    LIBRARY_WARNED = "library.warned"
+    """A library logged a warning or an error: its name and what it said."""
     DRAINED = "process.drained"
     """What became of the work in hand: finished, aborted, given back."""
     PROCESS_STOPPING = "process.stopping"

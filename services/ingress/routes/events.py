@@ -11,12 +11,14 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from forebay.errors import StoreUnavailable
 from forebay.jobs import Job, JobKind, JobState
-from forebay.progress import Output
+from forebay.progress import Moved, Output
 from ingress.body import validation_error
-from ingress.dependencies import Services, services_of
+from ingress.dependencies import Services, caller_of, services_of
 from ingress.event_stream import HEARTBEAT, MEDIA_TYPE, EventStream, event
 from ingress.following import EventType, Follower, Gap, Told
+from ingress.gate import unauthenticated
 from ingress.live import Ear
 from ingress.problems import InvalidPart, ProblemCode, RequestRefused
 from ingress.query import Nothing, read_query
@@ -32,6 +34,8 @@ HEARTBEAT_S = 15.0
 """The longest silence on a stream; as often the store is looked at, and output asked for again."""
 ASK_PAUSE_S = 0.2
 """From one ask to the next, when words were lost."""
+AWAY_S = 5.0
+"""From one look to the next, while the store does not answer."""
 LAST_ID = "Last-Event-ID"
 MOST_ID = 2**62
 _LAST_ID = {
@@ -84,7 +88,8 @@ async def get_events(request: Request) -> Response:
     first = await _look(services, follower, job)
     if job.done and not first:
         return Response(status_code=204)
-    return EventStream(_Following(request, services, follower).events(job, first))
+    events = _Following(request, services, follower).events(job, first)
+    return EventStream(events, services.places.taken(caller_of(request)))
 
 
 def _after(request: Request) -> int:
@@ -134,21 +139,37 @@ class _Following:
         self._follower = follower
 
     async def events(self, job: Job, first: list[bytes]) -> AsyncIterator[bytes]:
-        """What was new at first, and then all that happens; ends with the job or this process."""
+        """What was new at first, and then all that happens; ends with the job or this process.
+
+        Also where a new request would be refused now: that is what tells the caller why. While the
+        store is away the stream stays, because a browser gives up for good when it is answered 503.
+        """
         for one in first:
             yield one
         with self._services.hub.listening(job.id) as ear:
             while not job.done and not ear.closed:
-                if not await self._services.gate.still(self._request):
+                try:
+                    job, new = await self._seen()
+                except StoreUnavailable:
+                    yield HEARTBEAT
+                    await _pause(ear)
+                    continue
+                except RequestRefused:
                     return
-                job = await find_job(self._request)
-                for one in await _look(self._services, self._follower, job):
+                for one in new:
                     yield one
                 if job.state is JobState.RUNNING and job.kind is JobKind.LLM:
                     self._services.hub.ask(job.id, self._follower.offset)
                 if not job.done:
                     async for one in self._words(ear, job):
                         yield one
+
+    async def _seen(self) -> tuple[Job, list[bytes]]:
+        """The job as it is now and what is new of it, for a caller who may still know."""
+        if not await self._services.gate.still(self._request):
+            raise unauthenticated()
+        job = await find_job(self._request)
+        return job, await _look(self._services, self._follower, job)
 
     async def _words(self, ear: Ear, job: Job) -> AsyncIterator[bytes]:
         """What is said of the job until it is time to look at it again."""
@@ -167,3 +188,15 @@ class _Following:
                     return
         if not ear.closed and clock() - began >= HEARTBEAT_S:
             yield HEARTBEAT
+
+
+async def _pause(ear: Ear) -> None:
+    """Wait without telling what is heard: nobody can say now whether the key still lives.
+
+    Whoever moved the job had an answer of the store: then it is worth a look.
+    """
+    clock = asyncio.get_running_loop().time
+    ends = clock() + AWAY_S
+    while not ear.closed and (left_s := ends - clock()) > 0:
+        if isinstance(await ear.next(left_s), Moved):
+            return

@@ -126,9 +126,8 @@ async def get_job(request: Request) -> Response:
     services = services_of(request)
     look = read_query(request, Look)
     job = await find_job(request)
-    if look.wait and not job.done:
-        wait_s = min(look.wait, services.settings.max_wait_s)
-        await until_done(request, services, job.id, wait_s)
+    wait_s = min(look.wait, services.settings.max_wait_s)
+    if wait_s and not job.done and await until_done(request, services, job.id, wait_s):
         if not await services.gate.still(request):
             raise unauthenticated()
         job = await find_job(request)

@@ -142,9 +142,9 @@ async def _accept(
     job = accepted.job
     headers = {"Location": path_of(job.id), "Cache-Control": "no-store"}
     wait_s = preferred_wait_s(request, services.settings.max_wait_s)
-    if wait_s:
+    if wait_s and (job.done or await until_done(request, services, job.id, wait_s)):
         headers["Preference-Applied"] = f"wait={wait_s:g}"
-        job = await _awaited(request, services, job, wait_s)
+        job = await _awaited(request, services, job)
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     if not job.done:
@@ -155,10 +155,9 @@ async def _accept(
     )
 
 
-async def _awaited(request: Request, services: Services, job: Job, wait_s: float) -> Job:
-    """The job as it is when it is done or the time is over; what was accepted stays accepted."""
+async def _awaited(request: Request, services: Services, job: Job) -> Job:
+    """The job as it is after the wait; what was accepted stays accepted."""
     if not job.done:
-        await until_done(request, services, job.id, wait_s)
         with suppress(StoreUnavailable):
             if await services.gate.still(request):
                 return await services.store.get(job.tenant, job.id) or job

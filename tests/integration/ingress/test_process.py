@@ -13,6 +13,7 @@ import pytest
 
 from forebay.local.mongodb import MongoServer
 from forebay.testing.polling import until
+from ingress.event_stream import HEARTBEAT
 from tests.ingress_process import NOBODY, IngressProcess, serving, start
 
 SEARCH = {"query": "hydro power forebay"}
@@ -266,3 +267,59 @@ async def test_a_second_signal_ends_the_lame_duck_time(
         async with asyncio.timeout(20):
             code, errors = await ingress.ended()
     assert code == 0, errors
+
+
+async def test_a_stream_outlives_a_store_that_stands_still(
+    session: aiohttp.ClientSession,
+    ingress_on_own_mongodb: IngressProcess,
+    own_mongodb: MongoServer,
+) -> None:
+    ingress = ingress_on_own_mongodb
+    _, job = await submit(session, ingress.url)
+    job_url = f"{ingress.url}/v1/jobs/{job['id']}"
+    # Nothing is said over the broker here, so only time makes the stream look at the store.
+    patient = aiohttp.ClientTimeout(total=90)
+    async with session.get(f"{job_url}/events", timeout=patient) as stream:
+        said = await stream.content.readuntil(b"\n\n")
+        said += await stream.content.readuntil(b"\n\n")
+        assert b"event: job.queued" in said
+        own_mongodb.freeze()
+        try:
+            # The first comment is of the look before; the second one is of a look in vain.
+            assert await stream.content.readuntil(b"\n\n") == HEARTBEAT
+            assert await stream.content.readuntil(b"\n\n") == HEARTBEAT
+        finally:
+            own_mongodb.thaw()
+        async with asyncio.timeout(60):
+            while not await _canceled(session, job_url):
+                pass
+            rest = await stream.content.read()
+    assert b"event: job.canceled" in rest
+    ingress.ask_to_stop()
+    code, errors = await ingress.ended()
+    assert code == 0
+    assert "request.failed" not in errors
+    assert all(json.loads(line)["event"] for line in errors.splitlines())
+
+
+async def _canceled(session: aiohttp.ClientSession, job_url: str) -> bool:
+    async with session.post(f"{job_url}/cancel") as answer:
+        return answer.status == 200
+
+
+async def test_what_is_no_request_is_logged_like_all_else(
+    session: aiohttp.ClientSession, ingress: IngressProcess
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", ingress.port)
+    writer.write(b"hello\r\n\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    async with session.get(f"{ingress.url}/livez", headers=upgrade) as answer:
+        assert answer.status == 200
+    ingress.ask_to_stop()
+    _, errors = await ingress.ended()
+    lines = [json.loads(line) for line in errors.splitlines()]
+    said = [(line["library"], line["level"]) for line in lines if line["event"] == "library.warned"]
+    assert said[0] == ("uvicorn.error", "warning")
+    assert {line["process"] for line in lines} == {"ingress"}

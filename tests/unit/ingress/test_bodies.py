@@ -6,18 +6,28 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 from starlette.requests import Request
 
+from forebay.keys import ApiKey, Role, digest_of
 from ingress.bodies import Bodies, give_back
 from ingress.gate import Caller
 from ingress.problems import RequestRefused
 from tests.ingress_by_hand import JSON, SEARCH, World, ingress
 
 LARGEST = 4096
+KEY = ApiKey(
+    id="key_1",
+    tenant="a",
+    name="one",
+    role=Role.USER,
+    digest=digest_of("secret"),
+    created_at=datetime(2026, 11, 22, tzinfo=UTC),
+)
 BATCH = {"jobs": [{"kind": "search", "input": SEARCH}]}
 
 
@@ -45,7 +55,7 @@ async def search(world: World, size: int) -> httpx.Response:
 
 
 async def test_bodies_that_do_not_end_are_counted_and_given_back() -> None:
-    async with ingress(max_body_bytes=LARGEST, max_held_bytes=2 * LARGEST) as world:
+    async with ingress(max_body_bytes=LARGEST, max_held_bytes=LARGEST) as world:
         slow = SlowBody(LARGEST)
         first = begin(world, "/v1/search", slow)
         await slow.sent.wait()
@@ -58,7 +68,7 @@ async def test_bodies_that_do_not_end_are_counted_and_given_back() -> None:
 
 
 async def test_who_leaves_in_the_middle_of_a_body_gives_its_room_back() -> None:
-    async with ingress(max_body_bytes=LARGEST, max_held_bytes=2 * LARGEST) as world:
+    async with ingress(max_body_bytes=LARGEST, max_held_bytes=LARGEST) as world:
         slow = SlowBody(LARGEST)
         first = begin(world, "/v1/search", slow)
         await slow.sent.wait()
@@ -69,7 +79,7 @@ async def test_who_leaves_in_the_middle_of_a_body_gives_its_room_back() -> None:
 
 
 async def test_what_is_refused_is_held_no_longer() -> None:
-    async with ingress(max_body_bytes=LARGEST, max_held_bytes=2 * LARGEST) as world:
+    async with ingress(max_body_bytes=LARGEST, max_held_bytes=LARGEST) as world:
         for size, status in ((LARGEST + 1, 413), (LARGEST, 202), (LARGEST, 202)):
             assert (await search(world, size)).status_code == status
 
@@ -86,7 +96,7 @@ async def test_slow_bodies_of_batches_take_no_place_from_others() -> None:
 
 
 async def test_batches_do_not_take_the_room_of_single_jobs() -> None:
-    held: dict[str, Any] = {"max_batch_bytes": LARGEST, "max_held_batch_bytes": 2 * LARGEST}
+    held: dict[str, Any] = {"max_batch_bytes": LARGEST, "max_held_batch_bytes": LARGEST}
     async with ingress(max_body_bytes=LARGEST, **held) as world:
         slow = SlowBody(LARGEST)
         first = begin(world, "/v1/batches", slow)
@@ -110,8 +120,8 @@ async def test_a_dry_run_asks_for_no_place() -> None:
         assert (await first).status_code == 202
 
 
-def of(tenant: str) -> Request:
-    return Request({"type": "http", "state": {"caller": Caller(tenant)}})
+def of(tenant: str, key: ApiKey | None = KEY) -> Request:
+    return Request({"type": "http", "state": {"caller": Caller(tenant, key)}})
 
 
 def test_one_tenant_has_half_of_the_room_and_the_others_the_rest() -> None:
@@ -129,3 +139,10 @@ def test_one_tenant_has_half_of_the_room_and_the_others_the_rest() -> None:
     give_back(second)
     give_back(second)
     bodies.hold(of("c"), 50)
+
+
+def test_without_keys_the_one_tenant_has_it_all() -> None:
+    bodies = Bodies(largest=50, within_s=1, most=100)
+    bodies.hold(of("default", None), 100)
+    with pytest.raises(RequestRefused):
+        bodies.hold(of("default", None), 1)

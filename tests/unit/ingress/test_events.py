@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -16,8 +17,12 @@ from forebay.jobs import Event, Job
 from forebay.keys import Quota, Role
 from forebay.progress import Ask, Moved, Output
 from forebay.store.endpoints import MemoryEndpointStore
+from forebay.store.results import INLINE_BYTES
+from forebay.testing.polling import until as soon
 from forebay.webhooks.notifier import Notifier
 from forebay.worker.telling import Telling
+from ingress.event_stream import HEARTBEAT
+from ingress.routes.events import AWAY_S
 from ingress.settings import Authentication
 from tests.ingress_by_hand import World, ingress, until
 from tests.keys_by_hand import give
@@ -252,3 +257,90 @@ async def test_a_stream_ends_when_its_key_is_revoked() -> None:
             await until(lambda: caller.ended)
             assert caller.types == ["queued"]
     assert not [line for line in world.logs if line["event"] == "request.failed"]
+
+
+def defects(world: World) -> list[Any]:
+    return [line for line in world.logs if line["event"] == "request.failed"]
+
+
+def moved(world: World, job_id: str) -> None:
+    world.live.worker().say(Moved(job_id, done=False))
+
+
+async def test_a_stream_outlives_an_outage_of_the_store(world: World) -> None:
+    job = await world.submit("llm", LLM)
+    async with following(world, job["id"]) as caller:
+        await until(lambda: caller.types == ["queued"])
+        world.store.away = True
+        moved(world, job["id"])
+        await until(lambda: HEARTBEAT in caller.chunks)
+        # Nobody can say now whether this caller's key lives.
+        world.live.worker().say(Output(job["id"], 1, 0, "unseen"))
+        world.store.away = False
+        claimed = await world.claim(job["id"])
+        telling_of(world).moved(claimed)
+        await until(lambda: caller.types == ["queued", "running"])
+        await succeed(world, claimed, "unseen, and told at the end")
+        await until(lambda: caller.ended)
+    assert caller.types[-1] == "succeeded"
+    assert caller.text == "unseen, and told at the end"
+    assert not defects(world)
+
+
+async def test_a_store_that_stays_away_is_looked_for_again_in_a_while(world: World) -> None:
+    """Also when no word tells that it is back."""
+    job = await world.submit()
+    async with following(world, job["id"]) as caller:
+        await until(lambda: caller.types == ["queued"])
+        world.store.away = True
+        moved(world, job["id"])
+        await until(lambda: HEARTBEAT in caller.chunks)
+        world.store.away = False
+        await world.finish(job["id"], Event.SUCCEEDED, result="[]")
+
+        async def has_ended() -> bool:
+            return caller.ended
+
+        await soon(has_ended, 2 * AWAY_S)
+    assert caller.types == ["queued", "succeeded"]
+
+
+async def test_a_stop_ends_a_stream_that_waits_for_the_store(world: World) -> None:
+    job = await world.submit()
+    async with following(world, job["id"]) as caller:
+        await until(lambda: caller.types == ["queued"])
+        world.store.away = True
+        moved(world, job["id"])
+        await until(lambda: HEARTBEAT in caller.chunks)
+        began = monotonic()
+        world.services.hub.release()
+        await until(lambda: caller.ended)
+    assert monotonic() - began < AWAY_S / 2
+    assert not defects(world)
+
+
+async def test_a_stream_of_a_job_that_is_deleted_ends_in_order(world: World) -> None:
+    job = await world.submit()
+    path = f"/v1/jobs/{job['id']}"
+    async with following(world, job["id"]) as caller:
+        await until(lambda: caller.types == ["queued"])
+        await world.end(await world.claim(job["id"]), Event.SUCCEEDED, result="[]")
+        assert (await world.client.delete(path)).status_code == 204
+        moved(world, job["id"])
+        await until(lambda: caller.ended)
+    assert caller.types == ["queued"]
+    assert not defects(world)
+    assert (await world.client.get(f"{path}/events")).status_code == 404
+
+
+async def test_a_stream_whose_text_is_kept_no_longer_ends_in_order(world: World) -> None:
+    job = await world.submit("llm", LLM)
+    async with following(world, job["id"]) as caller:
+        await until(lambda: caller.types == ["queued"])
+        world.store.forgets_results = True
+        large = json.dumps({"content": "x" * INLINE_BYTES})
+        ended = await world.finish(job["id"], Event.SUCCEEDED, result=large)
+        telling_of(world).moved(ended)
+        await until(lambda: caller.ended)
+    assert caller.types == ["queued"]
+    assert not defects(world)

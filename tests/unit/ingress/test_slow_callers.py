@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from forebay.jobs import Event
 from forebay.process import StopSignals
+from forebay.progress import Output
 from forebay.testing.polling import until as soon
 from ingress.connections import LOOK_S
 from ingress.problems import Problem
@@ -118,12 +120,12 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
 
 
 @asynccontextmanager
-async def deaf(url: str, path: str) -> AsyncIterator[None]:
+async def deaf(url: str, path: str) -> AsyncIterator[socket.socket]:
     """A caller who asks and takes nothing of the answer, with as small a window as there is."""
     with await narrow(url) as mute:
         ask = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         await asyncio.get_running_loop().sock_sendall(mute, ask)
-        yield
+        yield mute
 
 
 async def large_batch(world: World) -> str:
@@ -149,6 +151,17 @@ async def test_a_reader_of_one_large_answer_who_takes_nothing_is_cut_off(world: 
     await world.finish(job["id"], Event.SUCCEEDED, result='"' + "x" * 14_000_000 + '"')
     async with impatient(world) as url, deaf(url, f"/v1/jobs/{job['id']}"):
         await cut_off(world, "slow reader")
+
+
+async def test_who_follows_a_job_and_takes_nothing_is_cut_off(world: World) -> None:
+    llm = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
+    job = await world.submit("llm", llm)
+    written = json.dumps({"content": "x" * 14_000_000})
+    await world.finish(job["id"], Event.SUCCEEDED, result=written)
+    async with impatient(world) as url, deaf(url, f"/v1/jobs/{job['id']}/events"):
+        await cut_off(world, "slow reader")
+        await until(lambda: not any("events" in task.get_name() for task in asyncio.all_tasks()))
+    assert not [line for line in world.logs if line["event"] == "request.failed"]
 
 
 async def test_a_slow_reader_who_goes_on_reading_gets_all_of_it(world: World) -> None:
@@ -192,6 +205,56 @@ async def test_who_waits_longest_for_a_head_makes_way_for_a_new_connection(world
         assert not second.at_eof()
     assert cut(world, "gave way") == 1
     assert cut(world, "full") == 0
+
+
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/nothing"])
+async def test_who_does_not_finish_a_request_makes_way(world: World, path: str) -> None:
+    """Whether it was answered already or not."""
+    begun = POST.replace(b"/v1/search", path.encode())
+    async with (
+        impatient(world, max_connections=1, head_timeout_s=3600) as url,
+        connected(url) as (reader, writer),
+    ):
+        # An answer to a request before it tells that its head was read.
+        writer.write(HEAD + b"\r\n" + begun)
+        await reader.readuntil(b"ok\n")
+        async with connected(url) as (last, asking):
+            asking.write(HEAD + b"\r\n")
+            assert b" 200 " in await last.readuntil(b"ok\n")
+    assert (cut(world, "gave way"), cut(world, "full")) == (1, 0)
+
+
+async def test_who_takes_nothing_of_an_answer_makes_way(world: World) -> None:
+    path = await large_batch(world)
+    async with (
+        impatient(world, max_connections=1, write_timeout_s=3600) as url,
+        deaf(url, path) as mute,
+    ):
+        await asyncio.get_running_loop().sock_recv(mute, 1)  # more waits than the kernel takes
+        async with connected(url) as (last, asking):
+            asking.write(HEAD + b"\r\n")
+            assert b" 200 " in await last.readuntil(b"ok\n")
+    assert (cut(world, "gave way"), cut(world, "full")) == (1, 0)
+
+
+async def test_who_took_all_there_is_does_not_make_way(world: World) -> None:
+    """Of a stream that goes on: what was taken late is taken."""
+    llm = {"model": "small", "messages": [{"role": "user", "content": "hello"}], "stream": True}
+    job = await world.submit("llm", llm)
+    await world.claim(job["id"])
+    much = "x" * 14_000_000
+    async with impatient(world, max_connections=1, write_timeout_s=3600) as url:
+        reader, writer = await asyncio.open_connection(sock=await narrow(url))
+        writer.write(f"GET /v1/jobs/{job['id']}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await reader.readuntil(b"event: job.running")
+        world.live.worker().say(Output(job["id"], 1, 0, much))
+        taken = 0
+        while taken < len(much):
+            taken += (await reader.read(1024 * 1024)).count(b"x")
+        async with connected(url) as (last, _):
+            assert b" 503 " in await last.readuntil(b"\r\n")
+        writer.close()
+    assert (cut(world, "gave way"), cut(world, "full")) == (0, 1)
 
 
 async def test_with_every_connection_at_work_a_new_one_is_503(world: World) -> None:
