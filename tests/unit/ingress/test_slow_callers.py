@@ -245,7 +245,9 @@ async def test_who_took_all_there_is_does_not_make_way(world: World) -> None:
     much = "x" * 14_000_000
     async with impatient(world, max_connections=1, write_timeout_s=3600) as url:
         reader, writer = await asyncio.open_connection(sock=await narrow(url))
-        writer.write(f"GET /v1/jobs/{job['id']}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        writer.write(
+            f"GET /v1/jobs/{job['id']}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        )
         await reader.readuntil(b"event: job.running")
         world.live.worker().say(Output(job["id"], 1, 0, much))
         taken = 0
