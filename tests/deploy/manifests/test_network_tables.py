@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
+from forebay.addresses import DEFAULT_PORTS
 from tests.deploy.manifests.flows import operated
 from tests.deploy.manifests.network import (
     End,
@@ -30,8 +31,8 @@ Ways = set[str]
 Table = dict[str, Ways]
 
 PORTS = (
-    22, 53, 80, 443, 4369, 5671, 5672, 6443, 8080, 9080, 9081, 9090, 10250, 15672, 15692, 25672,
-    27016, 27017, 27018, 35672, 35682, 65535,
+    22, 53, 80, 443, 4369, 5671, 5672, 6443, 8080, 8443, 9080, 9081, 9090, 10250, 15672, 15692,
+    25672, 27016, 27017, 27018, 35672, 35682, 65535,
 )  # fmt: skip
 PUBLIC, PRIVATE, NAME_CACHE = "1.1.1.1", "10.96.0.1", "169.254.20.10"
 OTHERS = (
@@ -75,12 +76,13 @@ def everybody(where: Render, ports: set[int]) -> Ways:
 def opens(where: Render) -> Table:
     """What each pod may open."""
     worker = DNS | SERVERS | {f"{PUBLIC}:443"}
+    guarded = worker | {f"{PUBLIC}:{port}" for port in DEFAULT_PORTS}
     table = {
         "ingress": DNS | SERVERS,
         "reconciler": DNS | SERVERS,
         "search-worker": worker,
         "llm-worker": worker,
-        **dict.fromkeys(("crawler-worker", "webhook-worker"), worker | {f"{PUBLIC}:80"}),
+        **dict.fromkeys(("crawler-worker", "webhook-worker"), guarded),
         "prepare": DNS | {"mongodb:27017", "rabbitmq:15672"},
         "newcomer": DNS,
     }
