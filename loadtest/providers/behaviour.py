@@ -7,7 +7,7 @@ retry is another attempt and draws again, so it normally succeeds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from enum import StrEnum
@@ -102,6 +102,7 @@ DEMO = Profile(
     # One polite host serves every crawl job of the demo: 50 pages a second, not one.
     crawl_delay_s=0.02,
 )
+STEADY = replace(DEMO, name="steady", faults=Faults())
 CHAOS = Profile(
     name="chaos",
     latency_s=_latencies(search=3.0, crawl=2.0, llm=6.0),
@@ -116,7 +117,9 @@ CHAOS = Profile(
     retry_after=("1", "2", "http-date:2", "garbage"),
     crawl_delay_s=0.1,
 )
-PROFILES: Mapping[str, Profile] = MappingProxyType({p.name: p for p in (QUIET, DEMO, CHAOS)})
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {p.name: p for p in (QUIET, DEMO, STEADY, CHAOS)}
+)
 
 
 def draw(*parts: object) -> float:
