@@ -103,8 +103,8 @@ _WORKER_BUGS = (
         (
             Edit(
                 CALL,
-                "/ 3):\n                return CancelRequested()",
-                "/ 3):\n                pass",
+                "if await self._stops.until(job_id, self._lease_s / 3):",
+                "if await asyncio.sleep(self._lease_s / 3):",
             ),
         ),
         (WORKER,),

@@ -259,8 +259,7 @@ async def run(chosen: argparse.Namespace) -> int:
                     return 2
                 say(f"{len(bugs)} bugs:")
                 findings = await hunt(on, bugs, chosen.jobs, thorough=chosen.all)
-    if not chosen.only:
-        keep(findings)
+    keep(findings)
     missed = [finding for finding in findings if finding.missed_by]
     say(f"{len(findings) - len(missed)} of {len(findings)} were found by all that should.")
     return 1 if missed else 0
