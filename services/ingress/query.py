@@ -27,7 +27,7 @@ class Nothing(QueryModel):
 
 
 def _split(values: list[str]) -> list[str]:
-    return [part for value in values for part in value.split(",") if part]
+    return [part for value in values for part in value.split(",")]
 
 
 Many = Annotated[tuple[Item, ...], BeforeValidator(_split)]

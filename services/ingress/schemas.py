@@ -12,7 +12,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PlainValidator, StringConstraints, TypeAdapter
+from pydantic import (
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    TypeAdapter,
+)
 from pydantic.json_schema import WithJsonSchema
 
 from forebay.batches import MOST_ITEMS
@@ -50,6 +57,7 @@ def _moment(value: object) -> datetime:
 Moment = Annotated[
     datetime,
     PlainValidator(_moment),
+    PlainSerializer(datetime.isoformat, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
